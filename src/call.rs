@@ -1,0 +1,181 @@
+//! What a call is to the gateway: its id, the vendor's API version, and the cache key made of them.
+//!
+//! Everything here is pure and small enough to be copied along the line of a request. It knows nothing of HTTP
+//! beyond the alphabet of an id, and nothing of what the body of a record says: that is [`crate::lookup::record`].
+
+use std::{fmt, sync::Arc};
+
+use smallvec::SmallVec;
+
+/// The id of a call, as it stands in the raw bytes of a request target: 1 to 128 of `[A-Za-z0-9_-]`.
+///
+/// The vendor has two kinds, 24 hex digits (a Mongo ObjectId) and a longer `callId` such as
+/// `00000000013bd867b55ca000-00t00imaqj`; both fit without an allocation.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CallId(SmallVec<[u8; 40]>);
+
+impl CallId {
+    /// The longest id that is accepted, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Reads an id from undecoded bytes; `None` where they are no id.
+    #[must_use]
+    pub fn parse(raw: &[u8]) -> Option<Self> {
+        let plausible = (1..=Self::MAX_LEN).contains(&raw.len());
+        let sound = raw.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        (plausible && sound).then(|| Self(SmallVec::from_slice(raw)))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII is ever let in, so this cannot fail; the empty id stands for the impossible.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Bytes held on the heap beside the value itself.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        if self.0.spilled() { self.0.capacity() } else { 0 }
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallId({self})")
+    }
+}
+
+/// The vendor's API version, part of its path and of the cache key: v1 and v2 are separate entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApiVersion {
+    /// `/v1`
+    V1,
+    /// `/v2`
+    V2,
+}
+
+impl ApiVersion {
+    /// The path segment, without slashes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+/// Which of the configured workspaces a request is for: its place in the settings, the first being the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkspaceIndex(pub u16);
+
+/// What is asked of the vendor: one call, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// One call. The query holds what `lookup.query_forwarded` lets through, canonical; `None` as a rule.
+    Call(CallId, Option<Arc<str>>),
+    /// A list, by its canonical query: decoded, sorted by name, encoded anew. `None` without parameters.
+    List(Option<Arc<str>>),
+}
+
+/// The cache key (RFC 9111 §2) inside one process: workspace, version and resource. The origin is the same for all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey {
+    /// Whose credentials, and so whose records.
+    pub workspace: WorkspaceIndex,
+    /// Which version of the vendor's API.
+    pub version: ApiVersion,
+    /// Which call or list.
+    pub resource: Resource,
+}
+
+impl CacheKey {
+    /// The id, where the key is that of a single call.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&CallId> {
+        match &self.resource {
+            Resource::Call(id, _) => Some(id),
+            Resource::List(_) => None,
+        }
+    }
+
+    /// Path and query at the vendor, starting with a slash.
+    #[must_use]
+    pub fn path_and_query(&self) -> String {
+        let version = self.version.as_str();
+        let (mut path, query) = match &self.resource {
+            Resource::Call(id, query) => (format!("/{version}/api/call-history/{id}"), query),
+            Resource::List(query) => (format!("/{version}/api/call-history"), query),
+        };
+        if let Some(query) = query {
+            path.push('?');
+            path.push_str(query);
+        }
+        path
+    }
+
+    /// Bytes held on the heap beside the value itself.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let (id, query) = match &self.resource {
+            Resource::Call(id, query) => (id.heap_bytes(), query),
+            Resource::List(query) => (0, query),
+        };
+        id + query.as_ref().map_or(0, |q| q.len() + 2 * size_of::<usize>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_one_to_128_of_a_small_alphabet() {
+        for good in
+            ["69cf4b468d2a8a6a8e39b684", "1234567890abcdef", "00000000013bd867b55ca000-00t00imaqj", "a", "_-"]
+        {
+            assert_eq!(CallId::parse(good.as_bytes()).expect(good).as_str(), good);
+        }
+        assert!(CallId::parse("a".repeat(128).as_bytes()).is_some());
+        for bad in ["", "a/b", "a.b", "..", "%41", "a b", "a;b", "é", "a\0", "a?b", "a#b", "a~"] {
+            assert!(CallId::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+        assert!(CallId::parse("a".repeat(129).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn the_vendor_path_is_built_from_the_key_alone() {
+        let id = CallId::parse(b"abc").expect("an id");
+        let key = |version, resource| CacheKey { workspace: WorkspaceIndex(0), version, resource };
+        assert_eq!(
+            key(ApiVersion::V1, Resource::Call(id.clone(), None)).path_and_query(),
+            "/v1/api/call-history/abc"
+        );
+        assert_eq!(
+            key(ApiVersion::V2, Resource::Call(id, Some("a=1".into()))).path_and_query(),
+            "/v2/api/call-history/abc?a=1"
+        );
+        assert_eq!(key(ApiVersion::V2, Resource::List(None)).path_and_query(), "/v2/api/call-history");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_id_exactly_when_the_alphabet_and_the_length_say_so(raw in proptest::collection::vec(any::<u8>(), 0..140)) {
+            let expected = (1..=128).contains(&raw.len())
+                && raw.iter().all(|b| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-".contains(b));
+            prop_assert_eq!(CallId::parse(&raw).is_some(), expected);
+            if let Some(id) = CallId::parse(&raw) {
+                prop_assert_eq!(id.as_str().as_bytes(), &raw[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! callgate.
+#![forbid(unsafe_code)]
+
+pub mod call;
+pub mod downstream;
+pub mod drain;
+pub mod lookup;
+pub mod outcome;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;

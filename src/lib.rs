@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod clock;
 pub mod downstream;
 pub mod drain;
 pub mod lookup;
 pub mod outcome;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod upstream;

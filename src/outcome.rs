@@ -31,6 +31,41 @@ impl Tier {
     }
 }
 
+/// What the body of an answer turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A call that is over, and for long enough that its record no longer changes.
+    Final,
+    /// A call that is over, but so recently that the analysis may still be written into its record.
+    Settling,
+    /// A call under way, or whose status says nothing else.
+    Ongoing,
+    /// A 200 that is not the record which was asked for.
+    Suspect,
+    /// A list of calls; its records are not read.
+    List,
+    /// The vendor's 404 or 410.
+    NotFound,
+    /// Any other status that the vendor answers with.
+    Failure,
+}
+
+impl Class {
+    /// The word in the log and on the admin endpoint.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::Settling => "settling",
+            Self::Ongoing => "ongoing",
+            Self::Suspect => "suspect",
+            Self::List => "list",
+            Self::NotFound => "not-found",
+            Self::Failure => "failure",
+        }
+    }
+}
+
 /// Why a 200 for a lookup is served as it came but deserves no trust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Suspicion {

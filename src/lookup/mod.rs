@@ -1,11 +1,32 @@
-//! Lookups: what is fresh is answered, what is not is fetched once, what may be kept is kept.
+//! Lookups: what is fresh is answered, what is not is fetched once for all who want it, what may be kept is kept.
+//!
+//! [`Lookup::answer`] is the story, [`admission`] the decision to keep, [`flight`] the coalescing, [`record`] the
+//! reading of a record. This part knows neither sockets nor tiers nor the vendor's HTTP: it is given a [`CacheKey`]
+//! and hands back an [`Answer`].
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
+pub mod admission;
+pub mod answer;
+mod fetch;
+pub mod flight;
 pub mod record;
 
-/// The `lookup.*` settings.
-#[derive(Clone, Debug)]
+pub use answer::{Answer, Content, Timing};
+
+use crate::{
+    call::CacheKey,
+    clock::Clock,
+    outcome::{ErrorCode, Refusal},
+    store::Store,
+    trace::Trace,
+    upstream::Upstream,
+};
+
+/// The `lookup.*` and `lists.*` settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `lookup.final_statuses`, trimmed and in lower case.
     pub final_statuses: Vec<String>,
@@ -39,5 +60,118 @@ pub struct Settings {
     pub empty_for_500: bool,
 }
 
-/// What `forever` is counted as: a hundred years, which no `Instant` overflows on.
+/// What `forever` is counted as: a hundred years.
 pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What a caller's `Cache-Control` asks for, as far as it is heard (RFC 9111 §5.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Directives {
+    /// `no-cache` or `max-age=0`, where `lookup.obey_no_cache` is on.
+    pub fetch_anew: bool,
+    /// `no-store`, where `lookup.obey_no_cache` is on.
+    pub keep_nothing: bool,
+    /// `only-if-cached`
+    pub only_if_cached: bool,
+}
+
+/// What a caller wants.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Which call or list.
+    pub key: CacheKey,
+    /// On what terms.
+    pub directives: Directives,
+    /// Who asks, for the vendor's log.
+    pub trace: Trace,
+}
+
+/// Answers lookups.
+pub struct Lookup {
+    policy: Settings,
+    store: Store,
+    flights: flight::Flights<CacheKey, Answer>,
+    upstream: Upstream,
+    clock: Arc<Clock>,
+}
+
+impl Lookup {
+    /// A lookup over `store` and `upstream`.
+    #[must_use]
+    pub fn new(policy: Settings, store: Store, upstream: Upstream, clock: Arc<Clock>) -> Self {
+        Self { policy, store, flights: flight::Flights::new(), upstream, clock }
+    }
+
+    /// The policy it works by.
+    #[must_use]
+    pub fn policy(&self) -> &Settings {
+        &self.policy
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Answers one lookup: from memory where it is fresh, else by the flight for its key.
+    pub async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
+        if !ask.directives.fetch_anew
+            && let Some(hit) = self.fresh(&ask.key, Instant::now())
+        {
+            return hit;
+        }
+        self.answer_by_flight(ask).await
+    }
+
+    async fn answer_by_flight(self: &Arc<Self>, ask: Ask) -> Answer {
+        if ask.directives.only_if_cached {
+            let refusal = Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
+            return Answer::not_forwarded(refusal);
+        }
+        if let Some(failed) = self.failed_recently(&ask.key, Instant::now()) {
+            return failed;
+        }
+        let key = ask.key.clone();
+        let (place, collapsed) =
+            self.flights.join_or_start(&key, Answer::crashed, |leader| fetch::fly(Arc::clone(self), leader, ask));
+        let answer = place.landing().await.unwrap_or_else(Answer::crashed);
+        if collapsed { answer.collapsed() } else { answer }
+    }
+
+    /// The path of most requests: no task, no lock, no allocation.
+    fn fresh(&self, key: &CacheKey, now: Instant) -> Option<Answer> {
+        let stored = self.store.get(key)?;
+        stored.fresh_for(now)?;
+        Some(Answer::hit(stored, now))
+    }
+
+    /// What answers for a key whose last fetch has just failed: the stale record where there is one, else the failure.
+    fn failed_recently(&self, key: &CacheKey, now: Instant) -> Option<Answer> {
+        let failure = self.store.failure(key, now)?;
+        if answer::is_masked_by_stale(&failure.answer)
+            && let Some(stale) = self.store.get(key).and_then(|kept| self.stale_if_error(kept, now))
+        {
+            return Some(stale);
+        }
+        Some(Answer::failed_recently(&failure, now))
+    }
+
+    /// The answer that a stale record may still give when the vendor fails.
+    fn stale_if_error(&self, kept: Arc<crate::store::Stored>, now: Instant) -> Option<Answer> {
+        let until = kept.lifetime.saturating_add(self.policy.stale_if_error);
+        (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
+    }
+
+    /// Forgets what is kept for the keys that match, of which `key` is one, and keeps nothing that is under way.
+    pub fn purge(&self, key: &CacheKey) -> bool {
+        // In this order: a flight that lands in between sees that it was purged and takes its own answer back.
+        self.flights.purge(|other| other == key);
+        self.store.remove(key)
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! Decides what becomes of an answer of the vendor: may it be served, may it be kept, for how long. Pure: the time is
+//! passed in, and nothing is stored here. This is the only place where a [`Stored`] is made from an answer.
+//!
+//! The vendor's own `cache-control` plays no part: this is its customer's private cache, and the record says more.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::{
+    Settings,
+    record::{self, Facts, Reading},
+};
+use crate::{
+    call::{CacheKey, CallId, Resource},
+    clock::UnixMillis,
+    outcome::{Class, ErrorCode, NotKept, Refusal},
+    store::{Stored, stored::entity_tag},
+    upstream::answer::VendorAnswer,
+};
+
+/// What is known beside the answer itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// What was asked for.
+    pub key: &'a CacheKey,
+    /// The workspace whose key was sent.
+    pub workspace_id: &'a str,
+    /// The time of day, for the times in the record.
+    pub now: UnixMillis,
+    /// The same on the clock that ages are counted with.
+    pub instant: Instant,
+    /// What is kept for the key, fresh or stale.
+    pub kept: Option<&'a Stored>,
+}
+
+/// What becomes of an answer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Serve it and keep it for its lifetime.
+    Keep(Stored),
+    /// Serve it this once.
+    Pass(Stored, NotKept),
+    /// It would replace a final record by less: serve the kept one, and ask again after this lifetime.
+    Superseded(Duration),
+    /// It may not be served.
+    Refuse(Refusal),
+}
+
+/// Judges an answer.
+#[must_use]
+pub fn judge(policy: &Settings, about: &Circumstances<'_>, answer: VendorAnswer) -> Verdict {
+    match (answer.status, &about.key.resource) {
+        (StatusCode::OK, Resource::Call(id, _)) => record(policy, about, id, answer),
+        (StatusCode::OK, Resource::List(_)) => {
+            keep(store(about, answer, Class::List, policy.list_ttl), NotKept::List)
+        }
+        (StatusCode::NOT_FOUND | StatusCode::GONE, Resource::Call(..)) => {
+            keep(store(about, answer, Class::NotFound, policy.not_found_ttl), NotKept::NoLifetime)
+        }
+        _ => Verdict::Pass(store(about, answer, Class::Failure, Duration::ZERO), NotKept::Status),
+    }
+}
+
+/// Judges a 200 for a call by its record.
+fn record(policy: &Settings, about: &Circumstances<'_>, id: &CallId, answer: VendorAnswer) -> Verdict {
+    let (class, lifetime, facts, not_kept) = match record::read(&answer.body, id, about.workspace_id) {
+        Reading::ForeignWorkspace => {
+            let detail = "the record that came back belongs to another workspace";
+            return Verdict::Refuse(Refusal::new(ErrorCode::UpstreamMismatch, detail));
+        }
+        Reading::Suspect(why) => (Class::Suspect, Duration::ZERO, None, NotKept::Suspect(why)),
+        Reading::Record(facts) => {
+            let over = facts.status.as_ref().is_some_and(|s| policy.final_statuses.contains(s));
+            let (class, lifetime) = match over {
+                true => settle(policy, &facts, about.now, first_final(about).elapsed_at(about.instant)),
+                false => (Class::Ongoing, policy.ongoing_ttl),
+            };
+            let why = if over { NotKept::NoLifetime } else { NotKept::Ongoing };
+            (class, lifetime, Some(facts), why)
+        }
+    };
+    let updated = facts.as_ref().and_then(|f| f.updated);
+    if about.kept.is_some_and(|kept| supersedes(kept, class, updated)) {
+        return Verdict::Superseded(policy.settling_ttl);
+    }
+    keep(Stored { updated, ..store(about, answer, class, lifetime) }, not_kept)
+}
+
+/// Whether what is kept is worth more than what came: a final record is not replaced by one that is not final or
+/// that was updated earlier, which a lagging replica of the vendor or a late answer may say.
+fn supersedes(kept: &Stored, class: Class, updated: Option<UnixMillis>) -> bool {
+    let older = matches!((kept.updated, updated), (Some(kept), Some(new)) if new < kept);
+    kept.is_final() && (older || !matches!(class, Class::Final | Class::Settling))
+}
+
+/// Whether a call that is over has settled, and how long its record may be kept.
+///
+/// The analysis that runs after a call still writes into its record. The younger the call the likelier that is, so
+/// the lifetime grows with the time since the last sign of change.
+fn settle(policy: &Settings, facts: &Facts, now: UnixMillis, since_first_sight: Duration) -> (Class, Duration) {
+    let settling = |since: Duration| (Class::Settling, policy.settling_ttl.max(since / 4));
+    match facts.ended.max(facts.updated) {
+        // Nothing can be read: what is known is how long it has been seen to be over.
+        None if since_first_sight >= policy.settle_after => (Class::Final, policy.final_ttl),
+        None => settling(Duration::ZERO),
+        // A time that has not come is no sign of rest, whoever's clock is wrong.
+        Some(last) if last > now => settling(Duration::ZERO),
+        Some(last) => match last.elapsed_at(now) {
+            since if since >= policy.settle_after => (Class::Final, policy.final_ttl),
+            since => settling(since),
+        },
+    }
+}
+
+/// When the call was first seen to be over: now, unless what is kept says earlier.
+fn first_final(about: &Circumstances<'_>) -> FirstFinal {
+    FirstFinal(about.kept.filter(|kept| kept.is_final()).map_or(about.instant, |kept| kept.first_final))
+}
+
+/// A point on the clock that ages are counted with.
+struct FirstFinal(Instant);
+
+impl FirstFinal {
+    fn elapsed_at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.0)
+    }
+}
+
+fn keep(stored: Stored, otherwise: NotKept) -> Verdict {
+    if stored.lifetime.is_zero() { Verdict::Pass(stored, otherwise) } else { Verdict::Keep(stored) }
+}
+
+fn store(about: &Circumstances<'_>, answer: VendorAnswer, class: Class, lifetime: Duration) -> Stored {
+    let ok = answer.status == StatusCode::OK;
+    Stored {
+        status: answer.status,
+        class,
+        etag: if ok { entity_tag(&answer.body) } else { None },
+        body: answer.body,
+        content_type: answer.content_type,
+        last_modified: answer.last_modified,
+        retry_after: if ok { None } else { answer.retry_after },
+        updated: None,
+        first_final: first_final(about).0,
+        fetched: about.instant,
+        lifetime,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Coalescing: however many callers want one key at one time, one flight goes to the vendor, and all of them get its
+//! landing, whether that may be kept or not.
+//!
+//! The leader is a task of its own, so that a caller who leaves takes nothing from the others. A flight that nobody
+//! waits for any more may end early, but only through [`Leader::give_up`], under the same lock under which callers
+//! join: a caller joins a flight that lands, or none. A leader that panics or is dropped lands as an error.
+//!
+//! It knows neither what is fetched nor what an answer is: `L` is whatever lands.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+/// The flights under way.
+pub struct Flights<K, L> {
+    // Only misses come here, a few a second at the vendor's pace, and the lock is held for a look into the map.
+    aloft: Arc<Mutex<HashMap<K, Arc<Flight<L>>>>>,
+}
+
+struct Flight<L> {
+    landing: watch::Sender<Option<L>>,
+    purged: AtomicBool,
+}
+
+/// A caller's place on a flight.
+pub struct Waiter<L>(watch::Receiver<Option<L>>);
+
+/// The flight's own end, held by the task that flies it.
+pub struct Leader<K: Eq + Hash, L> {
+    key: K,
+    flight: Arc<Flight<L>>,
+    aloft: Arc<Mutex<HashMap<K, Arc<Flight<L>>>>>,
+    /// What lands if this is dropped in the air.
+    crashed: fn() -> L,
+    landed: bool,
+}
+
+impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
+    /// No flights.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { aloft: Arc::default() }
+    }
+
+    /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own. Says whether another
+    /// caller's flight was joined.
+    pub fn join_or_start<F>(&self, key: &K, crashed: fn() -> L, fly: impl FnOnce(Leader<K, L>) -> F) -> (Waiter<L>, bool)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (waiter, leader) = self.join(key, crashed);
+        let collapsed = leader.is_none();
+        if let Some(leader) = leader {
+            tokio::spawn(fly(leader));
+        }
+        (waiter, collapsed)
+    }
+
+    /// Joins the flight for `key`, or starts it. With the place comes the leader where the flight is new: whoever
+    /// gets it must fly it. `crashed` is what lands if the leader never does.
+    fn join(&self, key: &K, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>) {
+        let mut aloft = lock(&self.aloft);
+        if let Some(flight) = aloft.get(key) {
+            return (Waiter(flight.landing.subscribe()), None);
+        }
+        let (landing, place) = watch::channel(None);
+        let flight = Arc::new(Flight { landing, purged: AtomicBool::new(false) });
+        aloft.insert(key.clone(), Arc::clone(&flight));
+        let (key, aloft) = (key.clone(), Arc::clone(&self.aloft));
+        (Waiter(place), Some(Leader { key, flight, aloft, crashed, landed: false }))
+    }
+
+    /// Marks the flights whose keys match as purged, and lets nobody join them any more: whoever asks after a purge
+    /// gets an answer from after it. To be called before the store is purged.
+    pub fn purge(&self, matches: impl Fn(&K) -> bool) {
+        lock(&self.aloft).retain(|key, flight| {
+            let purge = matches(key);
+            if purge {
+                flight.purged.store(true, Ordering::SeqCst);
+            }
+            !purge
+        });
+    }
+
+    /// How many flights are under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.aloft).len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Eq + Hash + Clone, L: Clone> Default for Flights<K, L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L: Clone> Waiter<L> {
+    /// Waits for the landing; `None` only where the runtime ends before it.
+    pub async fn landing(mut self) -> Option<L> {
+        self.0.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+impl<K: Eq + Hash, L> Leader<K, L> {
+    /// What the flight is for.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// Whether a purge came since the flight began: what it brings must not be kept.
+    pub fn is_purged(&self) -> bool {
+        self.flight.purged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nobody waits for the flight. Somebody may join again right after.
+    pub async fn deserted(&self) {
+        self.flight.landing.closed().await;
+    }
+
+    /// Ends the flight unless somebody waits for it, who then gets it back.
+    ///
+    /// # Errors
+    /// The leader itself, where the flight must go on.
+    pub fn give_up(mut self) -> Result<(), Self> {
+        let mut aloft = lock(&self.aloft);
+        if self.flight.landing.receiver_count() > 0 {
+            drop(aloft);
+            return Err(self);
+        }
+        remove(&mut aloft, &self.key, &self.flight);
+        drop(aloft);
+        self.landed = true;
+        Ok(())
+    }
+
+    /// Lands: every waiter gets `landing`, and the next caller starts anew. What is to be found in the store must be
+    /// there before.
+    pub fn land(mut self, landing: L) {
+        self.touch_down(landing);
+    }
+
+    fn touch_down(&mut self, landing: L) {
+        self.landed = true;
+        remove(&mut lock(&self.aloft), &self.key, &self.flight);
+        self.flight.landing.send_replace(Some(landing));
+    }
+}
+
+impl<K: Eq + Hash, L> Drop for Leader<K, L> {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.touch_down((self.crashed)());
+        }
+    }
+}
+
+/// Takes this flight out of the map; one that has taken its place after a purge stays.
+fn remove<K: Eq + Hash, L>(aloft: &mut HashMap<K, Arc<Flight<L>>>, key: &K, flight: &Arc<Flight<L>>) {
+    if aloft.get(key).is_some_and(|other| Arc::ptr_eq(other, flight)) {
+        aloft.remove(key);
+    }
+}
+
+/// Nothing that is done under the lock can panic half way, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K, L> fmt::Debug for Flights<K, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flights() -> Flights<u8, &'static str> {
+        Flights::new()
+    }
+
+    fn crashed() -> &'static str {
+        "crashed"
+    }
+
+    #[tokio::test]
+    async fn all_who_join_get_the_one_landing_and_the_next_starts_anew() {
+        let flights = flights();
+        let (first, leader) = flights.join(&1, crashed);
+        let leader = leader.expect("the first leads");
+        let others: Vec<_> = (0..100)
+            .map(|_| {
+                let (waiter, leader) = flights.join(&1, crashed);
+                assert!(leader.is_none());
+                waiter
+            })
+            .collect();
+        assert!(flights.join(&2, crashed).1.is_some(), "another key is another flight");
+        leader.land("landed");
+        assert_eq!(first.landing().await, Some("landed"));
+        for other in others {
+            assert_eq!(other.landing().await, Some("landed"));
+        }
+        assert!(flights.join(&1, crashed).1.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_panics_lands_as_an_error() {
+        let flights = flights();
+        let (waiter, leader) = flights.join(&1, crashed);
+        let task = tokio::spawn(async move {
+            let _leader = leader;
+            panic!("on purpose");
+        });
+        assert_eq!(waiter.landing().await, Some("crashed"));
+        assert!(task.await.is_err());
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_deserted_flight_can_be_given_up_until_somebody_joins() {
+        let flights = flights();
+        let (waiter, leader) = flights.join(&1, crashed);
+        let leader = leader.expect("the first leads");
+        let leader = leader.give_up().err().expect("somebody waits");
+        drop(waiter);
+        leader.deserted().await;
+        // Between the desertion and the giving up somebody comes: the flight goes on.
+        let (late, none) = flights.join(&1, crashed);
+        assert!(none.is_none());
+        let leader = leader.give_up().err().expect("somebody waits");
+        drop(late);
+        assert!(leader.give_up().is_ok());
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_a_flight_that_was_purged() {
+        let flights = flights();
+        let (before, old) = flights.join(&1, crashed);
+        let old = old.expect("the first leads");
+        flights.purge(|key| *key == 1);
+        assert!(old.is_purged());
+        let (after, new) = flights.join(&1, crashed);
+        let new = new.expect("a flight of its own");
+        assert!(!new.is_purged());
+        old.land("old");
+        assert_eq!(flights.len(), 1, "the old landing leaves the new flight alone");
+        new.land("new");
+        assert_eq!((before.landing().await, after.landing().await), (Some("old"), Some("new")));
+    }
+}

@@ -1,0 +1,116 @@
+//! The memory tier: moka, bounded by weight.
+//!
+//! moka decides what is evicted and nothing else. It does not know when an answer goes stale, since its own clock
+//! follows the system's and not the one that tests can pause; callers of this module look at the answer's own
+//! lifetime. It does not coalesce either: that is [`crate::lookup::flight`].
+//!
+//! The least recently used goes first. A policy that keeps out what has been seen once would make the vendor pay for
+//! it: at 60 requests a minute a scan cannot flush much, but a new call that is refused a place costs a request again.
+//!
+//! Failures are remembered in a cache of their own, so that they never stand in the way of the record which
+//! is served in their place. Both shares together are `cache.capacity`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+
+use super::stored::{Failure, Stored};
+use crate::call::CacheKey;
+
+/// What moka and the allocator need beside an entry's own bytes: the nodes of its map, its deque and its timers, two
+/// reference counts, and the rounding of a handful of allocations. Measured, see `benches`.
+const OVERHEAD: usize = 320;
+
+/// The most that failures may take of the capacity.
+const FAILURES_AT_MOST: u64 = 8 << 20;
+
+/// The memory tier.
+pub(super) struct Memory {
+    answers: Cache<CacheKey, Arc<Stored>>,
+    failures: Cache<CacheKey, Arc<Failure>>,
+    /// The share of the capacity that answers may take.
+    capacity: u64,
+    evicted: Arc<AtomicU64>,
+}
+
+impl Memory {
+    /// An empty tier of `capacity` bytes.
+    pub(super) fn new(capacity: u64) -> Self {
+        let for_failures = (capacity / 16).min(FAILURES_AT_MOST);
+        let for_answers = capacity - for_failures;
+        let evicted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&evicted);
+        let answers = Cache::builder()
+            .name("answers")
+            .max_capacity(for_answers)
+            .weigher(|key: &CacheKey, stored: &Arc<Stored>| saturate(weigh(key, stored)))
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        let failures = Cache::builder()
+            .name("failures")
+            .max_capacity(for_failures)
+            .weigher(|key: &CacheKey, failure: &Arc<Failure>| {
+                saturate(OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + failure.heap_bytes())
+            })
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { answers, failures, capacity: for_answers, evicted }
+    }
+
+    /// What is kept for `key`, fresh or stale.
+    pub(super) fn get(&self, key: &CacheKey) -> Option<Arc<Stored>> {
+        self.answers.get(key)
+    }
+
+    /// Keeps `stored`; false where it is heavier than the whole tier.
+    pub(super) fn put(&self, key: CacheKey, stored: Arc<Stored>) -> bool {
+        let fits = weigh(&key, &stored) as u64 <= self.capacity;
+        if fits {
+            self.answers.insert(key, stored);
+        }
+        fits
+    }
+
+    /// The failure remembered for `key`, over or not.
+    pub(super) fn failure(&self, key: &CacheKey) -> Option<Arc<Failure>> {
+        self.failures.get(key)
+    }
+
+    /// Remembers a failure.
+    pub(super) fn put_failure(&self, key: CacheKey, failure: Arc<Failure>) {
+        self.failures.insert(key, failure);
+    }
+
+    /// Forgets what is kept for `key`; whether there was anything.
+    pub(super) fn remove(&self, key: &CacheKey) -> bool {
+        self.failures.invalidate(key);
+        self.answers.remove(key).is_some()
+    }
+
+    /// Entries, their weight in bytes, and how many were evicted for room since the start: settled before counted.
+    pub(super) fn totals(&self) -> super::Totals {
+        self.answers.run_pending_tasks();
+        self.failures.run_pending_tasks();
+        super::Totals {
+            entries: self.answers.entry_count() + self.failures.entry_count(),
+            bytes: self.answers.weighted_size() + self.failures.weighted_size(),
+            evicted: self.evicted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn weigh(key: &CacheKey, stored: &Stored) -> usize {
+    OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + size_of::<Stored>() + stored.heap_bytes()
+}
+
+fn saturate(weight: usize) -> u32 {
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,150 @@
+//! Who asks whom: the request id and the W3C trace context that a request carries through the gateway.
+//!
+//! Pure but for the random numbers of new ids. A caller's own values are taken over only where they are sane, since
+//! they go into the log, into the answer and on to the vendor.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The field that carries the request id.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The field of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The longest request id that is taken over, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// What identifies one request across services.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// `x-request-id`: the caller's where it is sane, else made here.
+    pub request_id: HeaderValue,
+    /// The caller's `traceparent`, unread.
+    parent: Option<HeaderValue>,
+}
+
+impl Trace {
+    /// Reads the caller's ids, and makes what is missing.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let request_id = match headers.get(&X_REQUEST_ID) {
+            Some(id) if is_sane(id) => id.clone(),
+            Some(_) | None => new_request_id(),
+        };
+        Self { request_id, parent: headers.get(&TRACEPARENT).cloned() }
+    }
+
+    /// A context of its own, for requests that no caller made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { request_id: new_request_id(), parent: None }
+    }
+
+    /// The `traceparent` to send on: the caller's trace with a new parent id, or a new trace that is not sampled
+    /// (W3C Trace Context §3.2, level 1).
+    #[must_use]
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        let continued = self.parent.as_ref().and_then(|parent| parent.to_str().ok()).and_then(read_traceparent);
+        let (trace, flags) = continued.unwrap_or_else(|| (nonzero(fastrand::u128), 0));
+        let parent = nonzero(fastrand::u64);
+        HeaderValue::from_str(&format!("00-{trace:032x}-{parent:016x}-{flags:02x}")).ok()
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn is_sane(id: &HeaderValue) -> bool {
+    (1..=MAX_REQUEST_ID).contains(&id.len())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn new_request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let id = fastrand::u128(..);
+    let mut text = [0u8; 32];
+    for (place, digit) in text.iter_mut().enumerate() {
+        *digit = HEX[usize::from((id >> (4 * place)) as u8 & 0xf)];
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// The all-zero ids are invalid.
+fn nonzero<T: Default + PartialEq>(random: impl Fn(std::ops::RangeFull) -> T) -> T {
+    loop {
+        let id = random(..);
+        if id != T::default() {
+            return id;
+        }
+    }
+}
+
+/// Trace id and flags of a valid `traceparent`. Versions above 00 may have more behind the flags.
+fn read_traceparent(value: &str) -> Option<(u128, u8)> {
+    let lower_hex = |s: &str| s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = value.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let sized = version.len() == 2 && trace.len() == 32 && parent.len() == 16 && flags.len() == 2;
+    if !sized || ![version, trace, parent, flags].into_iter().all(lower_hex) || version == "ff" {
+        return None;
+    }
+    if version == "00" && parts.next().is_some() {
+        return None;
+    }
+    let (trace, parent) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(parent, 16).ok()?);
+    // Of the flags only `sampled` is known; the others must not be passed on.
+    (trace != 0 && parent != 0).then_some((trace, u8::from_str_radix(flags, 16).ok()? & 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &[u8]) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_bytes(value).expect("a value"))])
+    }
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_any_other_replaced() {
+        for id in ["abc", "0f8fad5b-d9cb-469f-a165-70867728950e", "A.b_c-9", &"a".repeat(128)] {
+            assert_eq!(Trace::from_headers(&headers(X_REQUEST_ID, id.as_bytes())).request_id, id);
+        }
+        for id in [&b""[..], b"a b", b"a\"b", b"\xff", b"a/b", b"a;b", &[b'a'; 129]] {
+            let made = Trace::from_headers(&headers(X_REQUEST_ID, id)).request_id;
+            assert_ne!(made.as_bytes(), id);
+            assert!(is_sane(&made) && made.len() == 32);
+        }
+        assert_ne!(Trace::new().request_id, Trace::new().request_id);
+    }
+
+    #[test]
+    fn a_valid_trace_is_continued_under_a_new_parent() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let check = |value: &str| {
+            let sent = Trace::from_headers(&headers(TRACEPARENT, value.as_bytes())).traceparent();
+            sent.expect("always one").to_str().expect("ascii").to_owned()
+        };
+        for (flags, passed) in [("00", "00"), ("01", "01"), ("ff", "01")] {
+            let sent = check(&format!("00-{TRACE}-00f067aa0ba902b7-{flags}"));
+            assert!(sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with(&format!("-{passed}")));
+            assert!(!sent.contains("00f067aa0ba902b7"));
+            assert_eq!(sent.len(), 55);
+        }
+        assert!(check(&format!("01-{TRACE}-00f067aa0ba902b7-01-more")).contains(TRACE));
+        for bad in [
+            "",
+            "00",
+            &format!("ff-{TRACE}-00f067aa0ba902b7-01"),
+            &format!("00-{TRACE}-0000000000000000-01"),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            &format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
+            &format!("00-{TRACE}-00f067aa0ba902b7-01-more"),
+            &format!("00-{TRACE}-00f067aa0ba902b7-+1"),
+        ] {
+            let sent = check(bad);
+            assert!(!sent.contains(TRACE) && sent.ends_with("-00"), "{bad} gave {sent}");
+        }
+    }
+}

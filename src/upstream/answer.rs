@@ -1,0 +1,188 @@
+//! What the vendor said: the few parts of an answer that may travel on, and the rules by which the rest is refused.
+//!
+//! The decisions are pure; only [`read`] touches the network, and it reads no more than it may hold. Nothing that is
+//! kept here pins a connection's read buffer: header values are copied into their own allocations.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+use http_body_util::BodyExt as _;
+use hyper::{
+    body::{Body as _, Incoming},
+    ext::ReasonPhrase,
+};
+
+use super::{
+    credentials::ApiKey,
+    decode,
+    error::{UpstreamError, chain},
+};
+use crate::clock::UnixMillis;
+
+/// An answer of the vendor that may travel on: 200, or a 4xx or 5xx that says something about the call.
+#[derive(Clone, Debug)]
+pub struct VendorAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body, decoded.
+    pub body: Bytes,
+    /// `content-type`
+    pub content_type: Option<HeaderValue>,
+    /// `last-modified`
+    pub last_modified: Option<HeaderValue>,
+    /// `retry-after`
+    pub retry_after: Option<HeaderValue>,
+    /// The vendor's clock: its `date`.
+    pub date: Option<UnixMillis>,
+}
+
+/// Whether a status may travel on at all. What is no 200 and no error is an answer to nothing that was asked:
+/// no range, no condition and no upgrade were, and redirects are not followed.
+fn admissible(status: StatusCode) -> Result<(), UpstreamError> {
+    match status.as_u16() {
+        200 => Ok(()),
+        401 | 403 => Err(UpstreamError::CredentialsRejected(status.as_u16())),
+        502..=504 => Err(UpstreamError::Failing(status.as_u16())),
+        400..=599 => Ok(()),
+        other => Err(UpstreamError::Invalid(format!("status {other}").into())),
+    }
+}
+
+/// Whether the framing can be read in one way only (RFC 9112 §6.3). hyper takes `transfer-encoding` over
+/// `content-length` and reads on until the end for codings that it does not know; an attacker between may have meant
+/// the other reading.
+fn framing(headers: &HeaderMap) -> Result<(), UpstreamError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    match (codings.next(), codings.next()) {
+        (None, _) if lengths <= 1 => Ok(()),
+        (Some(coding), None) if lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(UpstreamError::Invalid("ambiguous framing".into())),
+    }
+}
+
+/// The single value of `content-encoding`.
+fn encoding(headers: &HeaderMap) -> Result<Option<&HeaderValue>, UpstreamError> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (first, None) => Ok(first),
+        (_, Some(_)) => Err(UpstreamError::Invalid("several content-encodings".into())),
+    }
+}
+
+/// Whether the key stands in the head: a field, or the reason phrase.
+fn leaks_in_head(head: &response::Parts, key: &ApiKey) -> bool {
+    head.headers.values().any(|value| key.occurs_in(value.as_bytes()))
+        || head.headers.keys().any(|name| key.occurs_in(name.as_str().as_bytes()))
+        || head.extensions.get::<ReasonPhrase>().is_some_and(|reason| key.occurs_in(reason.as_bytes()))
+}
+
+/// Reads an answer to its end, or refuses it. Where several refusals fit the order is: leaked, credentials, invalid.
+///
+/// The caller bounds the time. An answer that is refused early leaves its body unread, and so its connection unfit
+/// for another request.
+pub(super) async fn read(
+    response: http::Response<Incoming>,
+    key: &ApiKey,
+    max_body: usize,
+) -> Result<VendorAnswer, UpstreamError> {
+    let (head, mut incoming) = response.into_parts();
+    if leaks_in_head(&head, key) {
+        return Err(UpstreamError::LeakedCredential);
+    }
+    let admissible = admissible(head.status);
+    if matches!(admissible, Err(UpstreamError::Invalid(_))) {
+        admissible?;
+    }
+    // What is refused for its status is read all the same: it may hold the key, and its connection stays of use.
+    let body = match (collect(&head.headers, &mut incoming, key, max_body).await, admissible) {
+        (Err(UpstreamError::LeakedCredential), _) => return Err(UpstreamError::LeakedCredential),
+        (_, Err(refused)) => return Err(refused),
+        (body, Ok(())) => body?,
+    };
+    Ok(VendorAnswer {
+        status: head.status,
+        content_type: copied(&head.headers, header::CONTENT_TYPE),
+        last_modified: copied(&head.headers, header::LAST_MODIFIED),
+        retry_after: copied(&head.headers, header::RETRY_AFTER),
+        date: head
+            .headers
+            .get(header::DATE)
+            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
+            .map(UnixMillis::from),
+        body,
+    })
+}
+
+/// The body, whole and decoded.
+async fn collect(
+    headers: &HeaderMap,
+    incoming: &mut Incoming,
+    key: &ApiKey,
+    max_body: usize,
+) -> Result<Bytes, UpstreamError> {
+    framing(headers)?;
+    let mut body = decode::Body::new(encoding(headers)?.map(HeaderValue::as_bytes), max_body)?;
+    if incoming.size_hint().lower() > max_body as u64 {
+        return Err(UpstreamError::TooLarge);
+    }
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|e| match e.is_parse() {
+            true => UpstreamError::Invalid(chain(&e).into()),
+            false => UpstreamError::Incomplete(chain(&e)),
+        })?;
+        if let Some(data) = frame.data_ref() {
+            body.push(data)?;
+        } else if frame.trailers_ref().is_some_and(|t| t.values().any(|v| key.occurs_in(v.as_bytes()))) {
+            return Err(UpstreamError::LeakedCredential);
+        }
+    }
+    let body = body.finish()?;
+    if key.occurs_in(&body) { Err(UpstreamError::LeakedCredential) } else { Ok(body) }
+}
+
+/// A field's first value in an allocation of its own.
+fn copied(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+    headers.get(name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_200_and_no_error_goes_no_further() {
+        let code = |status: u16| admissible(StatusCode::from_u16(status).expect("a status"));
+        for status in [200, 400, 404, 405, 410, 418, 422, 429, 451, 499, 500, 501, 505, 599] {
+            assert_eq!(code(status), Ok(()), "{status}");
+        }
+        for status in [401, 403] {
+            assert_eq!(code(status), Err(UpstreamError::CredentialsRejected(status)));
+        }
+        for status in [502, 503, 504] {
+            assert_eq!(code(status), Err(UpstreamError::Failing(status)));
+        }
+        for status in [101, 201, 202, 203, 204, 205, 206, 226, 300, 301, 302, 303, 304, 307, 308, 600, 999] {
+            assert!(matches!(code(status), Err(UpstreamError::Invalid(_))), "{status}");
+        }
+    }
+
+    #[test]
+    fn framing_that_can_be_read_in_two_ways_is_refused() {
+        let check = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+            let mut headers = HeaderMap::new();
+            fields.for_each(|(name, value)| {
+                headers.append(name, value);
+            });
+            framing(&headers).is_ok()
+        };
+        let (te, cl) = ("transfer-encoding", "content-length");
+        assert!(check(&[]));
+        assert!(check(&[(cl, "5")]));
+        assert!(check(&[(te, "chunked")]) && check(&[(te, "Chunked")]));
+        assert!(!check(&[(cl, "5"), (cl, "5")]));
+        assert!(!check(&[(te, "chunked"), (cl, "5")]));
+        assert!(!check(&[(te, "chunked"), (te, "chunked")]));
+        assert!(!check(&[(te, "gzip, chunked")]) && !check(&[(te, "gzip")]) && !check(&[(te, "")]));
+    }
+}

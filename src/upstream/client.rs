@@ -1,0 +1,173 @@
+//! One try at the vendor over HTTP: the only file that knows hyper's client.
+//!
+//! The request is built anew from the key of the cache; nothing of a caller's is copied into it but the request id
+//! and the trace. It does not know budgets, retries or what becomes of an answer.
+//!
+//! A connection from which an answer was refused is not used again: what follows on it cannot be told from the rest
+//! of what was refused.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderName, HeaderValue, Request, Uri, header, uri::PathAndQuery};
+use http_body_util::Empty;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{CaptureConnection, capture_connection},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::Instant;
+
+use super::{
+    Settings,
+    answer::{self, VendorAnswer},
+    connect::{Connector, Uses},
+    credentials::ApiKey,
+    error::{UpstreamError, chain},
+    tls,
+};
+use crate::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("callgate/", env!("CARGO_PKG_VERSION")));
+
+/// The largest head of an answer, in bytes. The vendor's are a tenth of it.
+const MAX_HEAD: usize = 64 << 10;
+
+/// What one try sends.
+pub struct Attempt<'a> {
+    /// Path and query, from [`crate::call::CacheKey::path_and_query`].
+    pub path_and_query: &'a str,
+    /// The key.
+    pub key: &'a ApiKey,
+    /// The workspace's id.
+    pub workspace_id: &'a HeaderValue,
+    /// Request id and trace.
+    pub trace: &'a Trace,
+    /// When the answer must be complete.
+    pub deadline: Instant,
+}
+
+/// The vendor, as far as the gateway sees it: one try, one answer. The seam at which tests put a scripted one.
+pub trait Vendor: Send + Sync {
+    /// Sends one request and reads the answer to its end.
+    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Result<VendorAnswer, UpstreamError>>;
+}
+
+/// The vendor over HTTP/1.1 or 2, pooled.
+pub struct HttpVendor {
+    client: Client<Connector, Empty<Bytes>>,
+    origin: super::Origin,
+    max_body: usize,
+}
+
+impl HttpVendor {
+    /// A client for the settings' origin.
+    ///
+    /// # Errors
+    /// Where `upstream.ca_file` cannot be used.
+    pub fn new(settings: &Settings) -> std::io::Result<Self> {
+        let tls = tls::client_config(settings.ca_file.as_deref())?;
+        let connector = Connector::new(tls, settings.connect_timeout);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(settings.idle_timeout)
+            .pool_max_idle_per_host(settings.max_concurrency)
+            .http1_max_buf_size(MAX_HEAD)
+            .http2_max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+            // A dead connection that many requests share would fail them all.
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .http2_keep_alive_timeout(Duration::from_secs(5))
+            // Only where not a byte of the request was written: the vendor has not seen it.
+            .retry_canceled_requests(true)
+            .build(connector);
+        Ok(Self { client, origin: settings.origin.clone(), max_body: settings.max_body })
+    }
+
+    fn request(&self, attempt: &Attempt<'_>) -> Result<Request<Empty<Bytes>>, UpstreamError> {
+        let unsound = |e: http::Error| UpstreamError::Invalid(format!("request: {e}").into());
+        let path = PathAndQuery::try_from(attempt.path_and_query).map_err(|e| unsound(e.into()))?;
+        let uri = Uri::builder()
+            .scheme(self.origin.scheme.clone())
+            .authority(self.origin.authority.clone())
+            .path_and_query(path)
+            .build()
+            .map_err(unsound)?;
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(X_API_KEY, attempt.key.header_value());
+        headers.insert(X_WORKSPACE_ID, attempt.workspace_id.clone());
+        headers.insert(header::ACCEPT, JSON);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.insert(X_REQUEST_ID, attempt.trace.request_id.clone());
+        if let Some(traceparent) = attempt.trace.traceparent() {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        Ok(request)
+    }
+
+    async fn exchange(&self, attempt: Attempt<'_>) -> Result<VendorAnswer, UpstreamError> {
+        let mut request = self.request(&attempt)?;
+        let connection = capture_connection(&mut request);
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(classify(&error, &connection)),
+        };
+        if let Some(uses) = uses(&connection) {
+            uses.count();
+        }
+        let answer = answer::read(response, attempt.key, self.max_body).await;
+        if matches!(&answer, Err(e) if !keeps_connection(e)) {
+            poison(&connection);
+        }
+        answer
+    }
+}
+
+impl Vendor for HttpVendor {
+    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Result<VendorAnswer, UpstreamError>> {
+        Box::pin(async move {
+            let deadline = attempt.deadline;
+            tokio::time::timeout_at(deadline, self.exchange(attempt)).await.unwrap_or(Err(UpstreamError::Timeout))
+        })
+    }
+}
+
+/// Whether a connection may serve on after such an answer: only where the whole of it was read and understood.
+fn keeps_connection(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Failing(_) | UpstreamError::CredentialsRejected(_))
+}
+
+fn uses(connection: &CaptureConnection) -> Option<Uses> {
+    let mut extras = http::Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+    extras.remove()
+}
+
+fn poison(connection: &CaptureConnection) {
+    if let Some(connected) = connection.connection_metadata().as_ref() {
+        connected.poison();
+    }
+}
+
+/// Says at which point a request failed that got no answer.
+fn classify(error: &hyper_util::client::legacy::Error, connection: &CaptureConnection) -> UpstreamError {
+    let cause = chain(error);
+    if error.is_connect() {
+        return UpstreamError::Connect(cause);
+    }
+    let hyper = std::error::Error::source(error).and_then(|e| e.downcast_ref::<hyper::Error>());
+    match hyper {
+        Some(e) if e.is_parse() => UpstreamError::Invalid(cause.into()),
+        _ => UpstreamError::Reset { reused: uses(connection).is_some_and(|uses| uses.get() > 0), cause },
+    }
+}

@@ -89,10 +89,10 @@ pub(super) async fn read(
     if leaks_in_head(&head, key) {
         return Err(UpstreamError::LeakedCredential);
     }
-    let admissible = admissible(head.status);
-    if matches!(admissible, Err(UpstreamError::Invalid(_))) {
-        admissible?;
-    }
+    let admissible = match admissible(head.status) {
+        Err(invalid @ UpstreamError::Invalid(_)) => return Err(invalid),
+        other => other,
+    };
     // What is refused for its status is read all the same: it may hold the key, and its connection stays of use.
     let body = match (collect(&head.headers, &mut incoming, key, max_body).await, admissible) {
         (Err(UpstreamError::LeakedCredential), _) => return Err(UpstreamError::LeakedCredential),

@@ -161,13 +161,12 @@ impl Upstream {
         trace: &Trace,
         deadline: Instant,
     ) -> Result<VendorAnswer, UpstreamError> {
-        let started = Instant::now();
         let api_key = self.credentials.key(key.workspace);
-        let in_flight = self.metrics.upstream_started();
+        let under_way = self.metrics.upstream_request();
         let workspace_id = self.credentials.workspace_id(key.workspace);
         let attempt = Attempt { path_and_query, key: &api_key, workspace_id, trace, deadline };
         let answer = self.vendor.send(attempt).await;
-        in_flight.ended(started.elapsed(), answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
+        under_way.ended(answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
         answer
     }
 

@@ -1,0 +1,260 @@
+//! Makes the response out of an answer: the headers that say what it is, how old it is and how it came about, the
+//! 304 where the caller has it already, and no body for `HEAD`.
+//!
+//! Pure: it is given the time and asks for nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use super::{problem, route};
+use crate::{
+    clock::Clock,
+    lookup::{Answer, Content},
+    outcome::{Class, Fetched, NotKept, Outcome},
+    store::Stored,
+};
+
+/// The field of RFC 9211.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What the reply depends on beside the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's fields.
+    pub headers: &'a HeaderMap,
+    /// `lookup.client_max_age`
+    pub client_max_age: Duration,
+    /// The time, for ages.
+    pub now: Instant,
+}
+
+/// Makes the response.
+#[must_use]
+pub fn reply(answer: &Answer, conditions: &Conditions<'_>, clock: &Clock) -> Response<Bytes> {
+    let mut response = match &answer.content {
+        Content::Stored(stored) => vendors(stored, &answer.outcome, conditions),
+        Content::Refused(refusal) => problem::problem(refusal, route::ALLOW, conditions.now, clock),
+    };
+    if let Some(status) = answer.outcome.cache_status().and_then(|s| HeaderValue::try_from(s).ok()) {
+        response.headers_mut().insert(CACHE_STATUS, status);
+    }
+    response
+}
+
+/// Leaves the body out of the answer to a `HEAD`, whose length is told all the same (RFC 9110 §9.3.2).
+#[must_use]
+pub fn for_method(method: &Method, mut response: Response<Bytes>) -> Response<Bytes> {
+    if method == Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
+        let length = HeaderValue::from(response.body().len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        response.body_mut().clear();
+    }
+    response
+}
+
+/// The vendor's answer, kept or not.
+fn vendors(stored: &Stored, outcome: &Outcome, conditions: &Conditions<'_>) -> Response<Bytes> {
+    let unchanged = stored.etag.as_ref().is_some_and(|etag| matches(conditions.headers, etag));
+    let mut response = Response::new(if unchanged { Bytes::new() } else { stored.body.clone() });
+    *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { stored.status };
+    let headers = response.headers_mut();
+    headers.reserve(9);
+    if !unchanged && let Some(content_type) = &stored.content_type {
+        headers.insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    let optional = [
+        (header::ETAG, &stored.etag),
+        (header::LAST_MODIFIED, &stored.last_modified),
+        (header::RETRY_AFTER, &stored.retry_after),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let kept = is_kept(outcome);
+    if kept {
+        headers.insert(header::AGE, HeaderValue::from(stored.age(conditions.now).as_secs()));
+    }
+    headers.insert(header::CACHE_CONTROL, cache_control(stored, kept, conditions));
+    response
+}
+
+/// Whether the answer is one that is kept, and so has an age.
+fn is_kept(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Hit { .. } | Outcome::StaleIfError { .. } => true,
+        Outcome::Forwarded { result: Fetched::Stored(_), .. } => true,
+        Outcome::Forwarded { result: Fetched::NotStored(_, why), .. } => *why == NotKept::Superseded,
+        Outcome::Forwarded { result: Fetched::Failed(_), .. } | Outcome::NotAsked => false,
+    }
+}
+
+/// What callers may keep, and for how long. They subtract `age` from `max-age` again (RFC 9111 §4.2), so it is added.
+fn cache_control(stored: &Stored, kept: bool, conditions: &Conditions<'_>) -> HeaderValue {
+    let left = stored.fresh_for(conditions.now).unwrap_or_default().min(conditions.client_max_age).as_secs();
+    let max_age = stored.age(conditions.now).as_secs().saturating_add(left);
+    let text = match stored.class {
+        // What is stale is handed out for want of better, so it must not be held on to.
+        Class::Final if kept && left > 0 => format!("private, max-age={max_age}, immutable"),
+        Class::Final | Class::Settling if kept => format!("private, max-age={max_age}"),
+        Class::Final
+        | Class::Settling
+        | Class::Ongoing
+        | Class::Suspect
+        | Class::List
+        | Class::NotFound
+        | Class::Failure => return HeaderValue::from_static("no-store"),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-store"))
+}
+
+/// Whether `if-none-match` names the entity tag, by the weak comparison (RFC 9110 §13.1.2).
+fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|field| names(field.as_bytes(), etag.as_bytes()))
+}
+
+/// Whether a list of entity tags names `etag`, or is `*`. A comma may stand within a tag, so it is read tag by tag;
+/// from what is no tag on, nothing is read.
+fn names(list: &[u8], etag: &[u8]) -> bool {
+    let mut rest = list.trim_ascii();
+    if rest == b"*" {
+        return true;
+    }
+    loop {
+        while let Some(after) = rest.strip_prefix(b",") {
+            rest = after.trim_ascii_start();
+        }
+        let opaque = rest.strip_prefix(b"W/").unwrap_or(rest);
+        let Some(inner) = opaque.strip_prefix(b"\"") else { return false };
+        let Some(end) = memchr::memchr(b'"', inner) else { return false };
+        if opaque.get(..end + 2) == Some(etag) {
+            return true;
+        }
+        rest = inner.get(end + 1..).unwrap_or_default().trim_ascii_start();
+        if !rest.starts_with(b",") {
+            return false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use super::*;
+    use crate::{
+        lookup::Timing,
+        outcome::{Forward, HitOf, Tier},
+        store::stored::entity_tag,
+    };
+
+    fn stored(class: Class, fetched: Instant, lifetime: u64) -> Stored {
+        Stored {
+            status: StatusCode::OK,
+            class,
+            body: Bytes::from_static(b"{}"),
+            content_type: Some(HeaderValue::from_static("application/json")),
+            last_modified: None,
+            retry_after: None,
+            etag: entity_tag(b"{}"),
+            updated: None,
+            first_final: fetched,
+            fetched,
+            lifetime: Duration::from_secs(lifetime),
+        }
+    }
+
+    const HIT: Outcome = Outcome::Hit { tier: Tier::Memory, of: HitOf::Answer, ttl: 1 };
+    const BYPASS: Outcome = Outcome::Forwarded {
+        why: Forward::UriMiss,
+        collapsed: false,
+        result: Fetched::NotStored(StatusCode::OK, NotKept::Ongoing),
+    };
+
+    fn check(stored: Stored, outcome: Outcome, now: Instant, fields: &[(&'static str, &str)]) -> Response<Bytes> {
+        let answer = Answer { outcome, content: Content::Stored(Arc::new(stored)), timing: Timing::default() };
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let client_max_age = Duration::from_secs(3_600);
+        let conditions = Conditions { method: &Method::GET, headers: &headers, client_max_age, now };
+        reply(&answer, &conditions, &Clock::starting_at(SystemTime::UNIX_EPOCH))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn age_and_max_age_agree_with_what_is_left() {
+        let start = Instant::now();
+        let table = [
+            // class, lifetime, age, what callers may do
+            (Class::Final, 2_592_000, 0, "private, max-age=3600, immutable"),
+            (Class::Final, 2_592_000, 10_000, "private, max-age=13600, immutable"),
+            (Class::Final, 10_000, 9_990, "private, max-age=10000, immutable"),
+            (Class::Settling, 15, 5, "private, max-age=15"),
+            // Stale, and served as the vendor fails: nothing is left.
+            (Class::Final, 10, 40, "private, max-age=40"),
+            (Class::Ongoing, 2, 1, "no-store"),
+            (Class::List, 3, 1, "no-store"),
+            (Class::NotFound, 5, 1, "no-store"),
+        ];
+        for (class, lifetime, age, expected) in table {
+            let response = check(stored(class, start, lifetime), HIT, start + Duration::from_secs(age), &[]);
+            assert_eq!(response.headers()["cache-control"], expected);
+            assert_eq!(response.headers()["age"], age.to_string());
+        }
+        let response = check(stored(Class::Ongoing, start, 0), BYPASS, start, &[]);
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert!(!response.headers().contains_key("age"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_has_it_gets_a_304() {
+        let now = Instant::now();
+        let etag = entity_tag(b"{}").expect("a tag").to_str().expect("ascii").to_owned();
+        let yes = [
+            "*".to_owned(),
+            etag.clone(),
+            format!("W/{etag}"),
+            format!("\"a,b\" , {etag}"),
+            format!("\"x\",,{etag}"),
+            format!("\"\", W/\"\\\", {etag} , \"y\""),
+        ];
+        for value in yes {
+            let response = check(stored(Class::Final, now, 9), HIT, now, &[("if-none-match", &value)]);
+            assert_eq!(response.status(), 304, "{value}");
+            assert!(response.body().is_empty());
+            assert_eq!(response.headers()["etag"], etag);
+            assert!(response.headers().contains_key("cache-control"));
+            assert!(!response.headers().contains_key("content-type"));
+        }
+        let bare = etag.trim_matches('"').to_owned();
+        for value in ["", "\"x\"", &bare, "**", &format!("w/{etag}"), &format!("\"x\" {etag}"), &etag[..20]] {
+            let response = check(stored(Class::Final, now, 9), HIT, now, &[("if-none-match", value)]);
+            assert_eq!(response.status(), 200, "{value}");
+        }
+        let fields = [("if-none-match", "\"x\""), ("if-none-match", etag.as_str())];
+        assert_eq!(check(stored(Class::Ongoing, now, 0), BYPASS, now, &fields).status(), 304);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_200_has_no_entity_tag_to_match() {
+        let now = Instant::now();
+        let missing = Stored { status: StatusCode::NOT_FOUND, etag: None, ..stored(Class::NotFound, now, 5) };
+        assert_eq!(check(missing, HIT, now, &[("if-none-match", "*")]).status(), 404);
+    }
+
+    #[test]
+    fn head_says_the_length_and_has_no_body() {
+        let response = for_method(&Method::HEAD, Response::new(Bytes::from_static(b"abc")));
+        assert_eq!((response.body().len(), response.headers()["content-length"].to_str()), (0, Ok("3")));
+        let response = for_method(&Method::GET, Response::new(Bytes::from_static(b"abc")));
+        assert_eq!(response.body().len(), 3);
+    }
+}

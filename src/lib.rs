@@ -6,6 +6,7 @@ pub mod clock;
 pub mod downstream;
 pub mod drain;
 pub mod lookup;
+pub mod metrics;
 pub mod outcome;
 pub mod store;
 pub mod telemetry;

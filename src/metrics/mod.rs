@@ -18,7 +18,6 @@ use std::{
 
 use http::StatusCode;
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::time::Instant;
 
 use crate::outcome::{CacheLabel, ErrorCode};
 
@@ -79,14 +78,10 @@ impl Metrics {
 
     /// Counts a request to the vendor as under way until what is returned is ended or dropped. Every try is one.
     #[must_use = "the request counts as ended when this is dropped"]
-    pub fn upstream_request(&self) -> UpstreamRequest {
+    pub fn upstream_started(&self) -> InFlight {
         self.families.upstream_in_flight.fetch_add(1, Relaxed);
-        UpstreamRequest {
-            families: Arc::clone(&self.families),
-            started: Instant::now(),
-            // What a panic or an abort leaves behind.
-            result: Err(ErrorCode::InternalError),
-        }
+        // What a panic or an abort leaves behind.
+        InFlight { families: Arc::clone(&self.families), result: Err(ErrorCode::InternalError) }
     }
 
     /// Counts another try of a request to the vendor.
@@ -113,29 +108,29 @@ impl Metrics {
     }
 }
 
-/// A request to the vendor that is under way.
+/// A request to the vendor that is under way. Dropped without an end it is counted as `internal_error`, and its
+/// duration nowhere.
 #[derive(Debug)]
-pub struct UpstreamRequest {
+pub struct InFlight {
     families: Arc<Families>,
-    started: Instant,
     result: Result<StatusCode, ErrorCode>,
 }
 
-impl UpstreamRequest {
-    /// Ends it: with the vendor's status once the body is read, or with what went wrong.
-    pub fn ended(mut self, result: Result<StatusCode, ErrorCode>) {
+impl InFlight {
+    /// Ends it: how long it took from sending to the body's last byte, and the vendor's status or what went wrong.
+    pub fn ended(mut self, took: Duration, result: Result<StatusCode, ErrorCode>) {
         self.result = result;
+        self.families.upstream_duration.observe(took);
     }
 }
 
-impl Drop for UpstreamRequest {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.families.upstream_in_flight.fetch_sub(1, Relaxed);
         match self.result {
             Ok(status) => self.families.upstream_by_status.count(status),
             Err(code) => self.families.upstream_by_error.count(code),
         }
-        self.families.upstream_duration.observe(self.started.elapsed());
     }
 }
 

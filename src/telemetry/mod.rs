@@ -1,7 +1,7 @@
 //! Sets the log up: one line an event on standard error, as JSON or for people.
 //!
 //! It knows tracing and nothing of the gateway; what a line says is the business of whoever writes it, and so is
-//! which hits get one (`log.hits`). A leaf for [`crate::app`], which keeps the [`Telemetry`] until the end.
+//! which hits get one (`log.hits`). A leaf for `app`, which keeps the [`Telemetry`] until the end.
 //!
 //! Promised: writing a line never blocks and never panics, whatever has become of standard error; lines that find no
 //! room are lost, and the loss is told. Control characters never reach a terminal raw. A value given as a string
@@ -30,7 +30,7 @@ mod stderr;
 use stderr::LineWriter;
 
 /// The `log.*` settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `log.format`
     pub format: Format,

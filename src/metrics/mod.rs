@@ -8,7 +8,7 @@
 //! path of every hit; no id, address or name of a caller's choosing is ever a label, so that the number of series is
 //! bounded by this file.
 //!
-//! A family comes in one of two ways. What is counted here is a field of [`families::Families`] and a line in its
+//! A family comes in one of two ways. What is counted here is a field of `families::Families` and a line in its
 //! `encode`; what is mirrored is a field of [`Snapshot`] and a line in its own.
 
 use std::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The `drain.*` settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `drain.delay`: not ready, but still accepting.
     pub delay: Duration,

@@ -21,7 +21,7 @@ pub enum AllowedHosts {
 }
 
 /// What the callers' side needs to know: the `listen.*` settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `listen.internal`
     pub internal: Vec<BindAddress>,

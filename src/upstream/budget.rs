@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The `budget.*` settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `budget.requests_per_minute`, 1 to 1,000,000, for keys that have none of their own.
     pub requests_per_minute: u32,

@@ -1,1 +1,339 @@
-//! Holds the keys.
+//! Holds the credentials: for each workspace its id, its key, and where the key came from.
+//!
+//! It knows nothing of requests or of the budget. It promises that a key is reached only as an [`ApiKey`], which
+//! cannot be printed; that [`Credentials::key`] is cheap and never blocks on a file; and that an unreadable key file
+//! leaves the last good key in place.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use http::HeaderValue;
+
+use crate::call::WorkspaceIndex;
+
+mod key;
+mod key_file;
+
+pub use key::{ApiKey, InvalidKey};
+pub use key_file::{KeyFileError, MAX_FILE, RUN_SECRETS, read_key_file};
+
+/// The longest workspace id, in bytes.
+pub const MAX_WORKSPACE_ID: usize = 256;
+
+/// The most workspaces that one gateway serves.
+pub const MAX_WORKSPACES: usize = 1000;
+
+/// Where a key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// From the configuration or the environment; never read again. Shared, for a key is not copied.
+    Inline(Arc<ApiKey>),
+    /// A file, read at start and again after a 401.
+    File(PathBuf),
+}
+
+/// One of the `[[workspaces]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceSettings {
+    /// `name`: what metrics and logs call it.
+    pub name: String,
+    /// `workspace_id`: 1 to 256 bytes of visible ASCII.
+    pub workspace_id: String,
+    /// `api_key` or `api_key_file`
+    pub source: KeySource,
+    /// `requests_per_minute`, where the plan of this key differs from `budget.requests_per_minute`.
+    pub requests_per_minute: Option<u32>,
+}
+
+/// The directories in which a key file may be readable by everybody: `/run/secrets`, and `$CREDENTIALS_DIRECTORY`
+/// where systemd set it.
+#[must_use]
+pub fn trusted_dirs(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let systemd = env.get("CREDENTIALS_DIRECTORY").filter(|dir| dir.starts_with('/'));
+    std::iter::once(PathBuf::from(RUN_SECRETS)).chain(systemd.map(PathBuf::from)).collect()
+}
+
+/// Whether `id` can be sent as `x-workspace-id`: 1 to 256 bytes of visible ASCII.
+#[must_use]
+pub fn is_workspace_id(id: &str) -> bool {
+    (1..=MAX_WORKSPACE_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The credentials of all workspaces, at run time.
+#[derive(Debug)]
+pub struct Credentials {
+    slots: Vec<Slot>,
+    trusted_dirs: Vec<PathBuf>,
+    /// For each budget group the limit that one of its workspaces states.
+    limits: Vec<Option<u32>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    workspace_id: HeaderValue,
+    source: KeySource,
+    /// Written after a 401 only; readers clone the `Arc` and let go.
+    key: RwLock<Arc<ApiKey>>,
+    group: usize,
+}
+
+impl Credentials {
+    /// Reads every key. The first workspace is the default one. Blocks for as long as small local files take.
+    ///
+    /// # Errors
+    /// [`OpenError`] for the first workspace that has no usable key or id. Settings that were checked have neither
+    /// fault, but files change.
+    pub fn open(workspaces: Vec<WorkspaceSettings>, trusted_dirs: Vec<PathBuf>) -> Result<Self, OpenError> {
+        if !(1..=MAX_WORKSPACES).contains(&workspaces.len()) {
+            return Err(OpenError::Count);
+        }
+        let mut slots: Vec<Slot> = Vec::with_capacity(workspaces.len());
+        let mut groups: Vec<(Arc<ApiKey>, Option<u32>)> = Vec::new();
+        for WorkspaceSettings { name, workspace_id, source, requests_per_minute } in workspaces {
+            let id =
+                is_workspace_id(&workspace_id).then(|| HeaderValue::from_str(&workspace_id).ok()).flatten();
+            let Some(workspace_id) = id else { return Err(OpenError::WorkspaceId { workspace: name }) };
+            let key = match &source {
+                KeySource::Inline(key) => Arc::clone(key),
+                KeySource::File(path) => match read_key_file(path, &trusted_dirs) {
+                    Ok(key) => Arc::new(key),
+                    Err(error) => return Err(OpenError::Key { workspace: name, error }),
+                },
+            };
+            let group = groups.iter().position(|(other, _)| other.same(&key)).unwrap_or(groups.len());
+            match groups.get_mut(group) {
+                Some((_, limit)) => *limit = limit.or(requests_per_minute),
+                None => groups.push((Arc::clone(&key), requests_per_minute)),
+            }
+            slots.push(Slot { name, workspace_id, source, key: RwLock::new(key), group });
+        }
+        let limits = groups.into_iter().map(|(_, limit)| limit).collect();
+        Ok(Self { slots, trusted_dirs, limits })
+    }
+
+    /// The workspace that a request is for: the one whose id its `x-workspace-id` gives, the first one where it gives
+    /// none, and `None` where no workspace has that id.
+    #[must_use]
+    pub fn select(&self, workspace_id: Option<&[u8]>) -> Option<WorkspaceIndex> {
+        let place = match workspace_id {
+            None => 0,
+            Some(id) => self.slots.iter().position(|slot| slot.workspace_id.as_bytes() == id)?,
+        };
+        u16::try_from(place).ok().map(WorkspaceIndex)
+    }
+
+    /// Every workspace, the default one first.
+    pub fn workspaces(&self) -> impl Iterator<Item = WorkspaceIndex> + use<> {
+        // `open` lets no more in than fit.
+        (0..u16::try_from(self.slots.len()).unwrap_or(u16::MAX)).map(WorkspaceIndex)
+    }
+
+    /// The key to send now.
+    ///
+    /// # Panics
+    /// For an index of other credentials, like every method that takes one.
+    #[must_use]
+    pub fn key(&self, workspace: WorkspaceIndex) -> Arc<ApiKey> {
+        Arc::clone(&self.slot(workspace).key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The value of `x-workspace-id`.
+    #[must_use]
+    pub fn workspace_id(&self, workspace: WorkspaceIndex) -> &HeaderValue {
+        &self.slot(workspace).workspace_id
+    }
+
+    /// What metrics and logs call it.
+    #[must_use]
+    pub fn name(&self, workspace: WorkspaceIndex) -> &str {
+        &self.slot(workspace).name
+    }
+
+    /// Which budget it draws on, counted from 0: workspaces that held the same key when they were opened share one,
+    /// for the vendor counts by key.
+    #[must_use]
+    pub fn budget_group(&self, workspace: WorkspaceIndex) -> usize {
+        self.slot(workspace).group
+    }
+
+    /// The limits of all budget groups in order, in requests per minute; `None` where no workspace of the group has
+    /// one of its own. There is at least one group.
+    #[must_use]
+    pub fn group_limits(&self) -> &[Option<u32>] {
+        &self.limits
+    }
+
+    /// Reads the key file again, after the vendor said 401. An unreadable file leaves the key as it was. Blocks for
+    /// as long as a small local file takes, so async code calls it rarely: once for a 401.
+    pub fn reread(&self, workspace: WorkspaceIndex) -> Reread {
+        let slot = self.slot(workspace);
+        let KeySource::File(path) = &slot.source else { return Reread::Unchanged };
+        match read_key_file(path, &self.trusted_dirs) {
+            Err(error) => Reread::Unreadable(error),
+            Ok(new) => {
+                let mut key = slot.key.write().unwrap_or_else(PoisonError::into_inner);
+                if key.same(&new) {
+                    return Reread::Unchanged;
+                }
+                *key = Arc::new(new);
+                Reread::Changed
+            }
+        }
+    }
+
+    fn slot(&self, workspace: WorkspaceIndex) -> &Slot {
+        &self.slots[usize::from(workspace.0)]
+    }
+}
+
+/// What came of reading a key file again.
+#[derive(Debug)]
+pub enum Reread {
+    /// The same key, or one that comes from no file.
+    Unchanged,
+    /// Another key, in use from now on.
+    Changed,
+    /// No key; the last one stays.
+    Unreadable(KeyFileError),
+}
+
+/// Why credentials could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// No workspace at all, or more than [`MAX_WORKSPACES`].
+    Count,
+    /// An id that cannot be sent.
+    WorkspaceId {
+        /// The workspace's name.
+        workspace: String,
+    },
+    /// A key file that gives no key.
+    Key {
+        /// The workspace's name.
+        workspace: String,
+        /// Why.
+        error: KeyFileError,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count => write!(f, "there must be 1 to {MAX_WORKSPACES} workspaces"),
+            Self::WorkspaceId { workspace } => {
+                write!(
+                    f,
+                    "workspace {workspace:?}: its id is not 1 to {MAX_WORKSPACE_ID} bytes of visible ASCII"
+                )
+            }
+            Self::Key { workspace, error } => write!(f, "workspace {workspace:?}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key { error, .. } => Some(error),
+            Self::Count | Self::WorkspaceId { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    use super::*;
+
+    fn inline(key: &str) -> KeySource {
+        KeySource::Inline(Arc::new(ApiKey::parse(key.as_bytes()).expect("a key")))
+    }
+
+    fn workspace(id: &str, source: KeySource, requests_per_minute: Option<u32>) -> WorkspaceSettings {
+        WorkspaceSettings {
+            name: format!("name of {id}"),
+            workspace_id: id.to_owned(),
+            source,
+            requests_per_minute,
+        }
+    }
+
+    fn put(path: &Path, key: &str) {
+        fs::write(path, key).expect("written");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode");
+    }
+
+    #[test]
+    fn a_request_selects_its_workspace_by_id_and_the_first_without_one() {
+        let all =
+            vec![workspace("w-1", inline("first-key"), None), workspace("w-2", inline("second-key"), None)];
+        let credentials = Credentials::open(all, Vec::new()).expect("opened");
+        assert_eq!(credentials.select(None), Some(WorkspaceIndex(0)));
+        assert_eq!(credentials.select(Some(b"w-2")), Some(WorkspaceIndex(1)));
+        assert_eq!(credentials.select(Some(b"w-3")), None);
+        assert_eq!(credentials.select(Some(b"")), None);
+        assert_eq!(credentials.workspace_id(WorkspaceIndex(1)), "w-2");
+        assert_eq!(credentials.name(WorkspaceIndex(1)), "name of w-2");
+        assert_eq!(credentials.workspaces().count(), 2);
+        assert!(!format!("{credentials:?}").contains("-key"));
+    }
+
+    #[test]
+    fn workspaces_with_one_key_share_a_budget() {
+        let all = vec![
+            workspace("a", inline("shared-key"), None),
+            workspace("b", inline("own-key"), None),
+            workspace("c", inline("shared-key"), Some(120)),
+        ];
+        let credentials = Credentials::open(all, Vec::new()).expect("opened");
+        let groups: Vec<_> = credentials.workspaces().map(|w| credentials.budget_group(w)).collect();
+        assert_eq!(groups, [0, 1, 0]);
+        assert_eq!(credentials.group_limits(), [Some(120), None]);
+    }
+
+    #[test]
+    fn a_changed_key_file_is_noticed_and_a_bad_one_keeps_the_last_good_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        put(&path, "before-rotation\n");
+        let only = WorkspaceIndex(0);
+        let all = vec![workspace("w", KeySource::File(path.clone()), None)];
+        let credentials = Credentials::open(all, Vec::new()).expect("opened");
+        put(&path, "before-rotation\r\n");
+        assert!(matches!(credentials.reread(only), Reread::Unchanged));
+        put(&path, "after-rotation");
+        assert!(matches!(credentials.reread(only), Reread::Changed));
+        assert!(credentials.key(only).occurs_in(b"after-rotation"));
+        fs::remove_file(&path).expect("removed");
+        assert!(matches!(credentials.reread(only), Reread::Unreadable(KeyFileError::Missing)));
+        assert!(credentials.key(only).occurs_in(b"after-rotation"));
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_used_are_not_opened() {
+        let open = |all| Credentials::open(all, Vec::new()).expect_err("refused").to_string();
+        assert_eq!(open(Vec::new()), "there must be 1 to 1000 workspaces");
+        assert_eq!(
+            open(vec![workspace("a b", inline("some-key"), None)]),
+            "workspace \"name of a b\": its id is not 1 to 256 bytes of visible ASCII"
+        );
+        assert_eq!(
+            open(vec![workspace("w", KeySource::File("/nowhere/key".into()), None)]),
+            "workspace \"name of w\": the key file does not exist"
+        );
+    }
+
+    #[test]
+    fn systemd_credentials_are_trusted_as_well() {
+        let env = |dir: &str| BTreeMap::from([("CREDENTIALS_DIRECTORY".to_owned(), dir.to_owned())]);
+        assert_eq!(trusted_dirs(&BTreeMap::new()), [PathBuf::from("/run/secrets")]);
+        assert_eq!(trusted_dirs(&env("/run/credentials/callgate.service")).len(), 2);
+        assert_eq!(trusted_dirs(&env("")).len(), 1, "an empty path would be a prefix of every path");
+    }
+}

@@ -1,0 +1,54 @@
+//! `callgate check`: says what is wrong with a configuration, or what comes of it. Like `nginx -t`.
+//!
+//! It opens no port and sends nothing. Problems go to standard error, one a line, with exit status 2; else the
+//! effective configuration goes to standard output, as TOML without secrets, and the status is 0. A closed standard
+//! output is no problem; one that cannot be written to is, with status 1.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use crate::settings::Settings;
+
+/// The arguments of `callgate check`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// A configuration file, in TOML; may be given several times, later files win
+    #[arg(long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+}
+
+/// Runs the command on this process's standard output and error.
+#[must_use]
+pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+    ExitCode::from(run_to(args, env, &mut io::stdout().lock(), &mut io::stderr().lock()))
+}
+
+/// The same on any output; the exit status.
+pub fn run_to(args: &Args, env: &BTreeMap<String, String>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let loaded = match Settings::load(&args.config, env) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems {
+                // Nobody is left to tell if this fails; the status says it still.
+                let _ = writeln!(err, "{problem}");
+            }
+            return 2;
+        }
+    };
+    for notice in &loaded.notices {
+        let _ = writeln!(err, "notice: {notice}");
+    }
+    match write!(out, "{}", loaded.effective).and_then(|()| out.flush()) {
+        Ok(()) => 0,
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            let _ = writeln!(err, "standard output: {error}");
+            1
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One small file a command.
+
+pub mod check;

@@ -1,0 +1,158 @@
+//! The one type that an API key lives in.
+//!
+//! It knows neither files nor workspaces. It promises that a key cannot be printed, logged or serialized by accident
+//! (no `Display`, no `Serialize`, no `Clone`; `Debug` says `[redacted]`), and that its own buffer is wiped when it is
+//! dropped. Copies inside hyper, rustls and the parser of the configuration cannot be wiped.
+
+use std::fmt;
+
+use http::HeaderValue;
+use memchr::memmem;
+use zeroize::Zeroizing;
+
+/// An API key of the vendor: 1 to 4096 bytes of visible ASCII (0x21 to 0x7e), which is what fits into a header field
+/// unambiguously (RFC 9110 §5.5, without the white space).
+pub struct ApiKey(Zeroizing<Vec<u8>>);
+
+impl ApiKey {
+    /// The longest key that is accepted, in bytes.
+    pub const MAX_LEN: usize = 4096;
+
+    /// Shorter keys are not searched for in answers: they would match everything, and so refuse everything. No vendor
+    /// hands out a key of five bytes; the sandbox may.
+    pub const MIN_SEARCHED: usize = 6;
+
+    /// Reads a key; white space around it is not part of it.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] where what is left is empty, too long, or holds anything but visible ASCII.
+    pub fn parse(raw: &[u8]) -> Result<Self, InvalidKey> {
+        let key = raw.trim_ascii();
+        if key.is_empty() {
+            return Err(InvalidKey::Empty);
+        }
+        if key.len() > Self::MAX_LEN {
+            return Err(InvalidKey::TooLong);
+        }
+        if !key.iter().all(u8::is_ascii_graphic) {
+            return Err(InvalidKey::Character);
+        }
+        Ok(Self(Zeroizing::new(key.to_vec())))
+    }
+
+    /// The value of the `x-api-key` field, marked sensitive: hpack does not index it, and its `Debug` hides it.
+    #[must_use]
+    pub fn header_value(&self) -> HeaderValue {
+        // Visible ASCII is a field value, so this cannot fail; the empty value stands for the impossible.
+        let mut value = HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+
+    /// Whether the key stands somewhere in `bytes`. Keys below [`Self::MIN_SEARCHED`] never do.
+    #[must_use]
+    pub fn occurs_in(&self, bytes: &[u8]) -> bool {
+        self.0.len() >= Self::MIN_SEARCHED && memmem::find(bytes, &self.0).is_some()
+    }
+
+    /// Whether both are one key. Answers "did the file change"; no caller can time it, so it is not constant-time.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.same(other)
+    }
+}
+
+impl Eq for ApiKey {}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey([redacted])")
+    }
+}
+
+/// Why bytes are no key. Says nothing of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidKey {
+    /// Nothing, or only white space.
+    Empty,
+    /// Over [`ApiKey::MAX_LEN`] bytes.
+    TooLong,
+    /// A control character, a space inside, or a byte beyond ASCII.
+    Character,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty",
+            Self::TooLong => "over 4096 bytes",
+            Self::Character => "a control character, a space or a byte beyond ASCII inside",
+        })
+    }
+}
+
+impl std::error::Error for InvalidKey {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(raw: &str) -> ApiKey {
+        ApiKey::parse(raw.as_bytes()).expect("a key")
+    }
+
+    #[test]
+    fn a_key_cannot_be_printed() {
+        let key = key("canary-0071e5");
+        assert_eq!(format!("{key:?}"), "ApiKey([redacted])");
+        assert!(key.header_value().is_sensitive());
+        assert!(!format!("{:?}", key.header_value()).contains("canary"));
+        assert_eq!(key.header_value().as_bytes(), b"canary-0071e5");
+    }
+
+    #[test]
+    fn a_key_is_visible_ascii_with_white_space_around_it_ignored() {
+        for raw in ["0071e5", "0071e5\n", "0071e5\r\n", "  0071e5\t\n", "\n0071e5\n\n"] {
+            assert!(key(raw).same(&key("0071e5")), "{raw:?}");
+        }
+        assert!(ApiKey::parse("k".repeat(4096).as_bytes()).is_ok());
+        let table: [(&[u8], InvalidKey); 8] = [
+            (b"", InvalidKey::Empty),
+            (b" \r\n", InvalidKey::Empty),
+            (b"a b", InvalidKey::Character),
+            (b"a\nb", InvalidKey::Character),
+            (b"a\r\nx-evil: 1", InvalidKey::Character),
+            (b"a\0", InvalidKey::Character),
+            ("schlüssel".as_bytes(), InvalidKey::Character),
+            (&[b'k'; 4097], InvalidKey::TooLong),
+        ];
+        for (raw, why) in table {
+            assert_eq!(ApiKey::parse(raw).err(), Some(why), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn short_keys_are_never_searched_for() {
+        assert!(key("secret").occurs_in(b"{\"echo\":\"secret\"}"));
+        assert!(!key("secret").occurs_in(b"{\"echo\":\"secre\"}"));
+        assert!(!key("statu").occurs_in(b"{\"status\":\"completed\"}"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_that_are_a_key_are_a_field_value(raw in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(key) = ApiKey::parse(&raw) {
+                let value = key.header_value();
+                prop_assert_eq!(value.as_bytes(), raw.trim_ascii());
+            }
+        }
+    }
+}

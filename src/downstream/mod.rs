@@ -1,5 +1,15 @@
 //! The callers' side: sockets, limits, guards and replies.
 
+pub mod accept;
+mod body;
+pub mod connection;
+pub mod guard;
+mod host;
+pub mod listener;
+pub mod socket;
+mod watch;
+mod watchdog;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Where a listener listens.

@@ -1,0 +1,265 @@
+//! Accepts connections within the limits, and ends them in order.
+//!
+//! One task accepts for all the sockets of an endpoint; every connection is a task of its own. It does not know HTTP
+//! ([`super::connection`]) nor why the end has come: it watches a [`Stage`]. Promises: no more than `max_connections`
+//! are open, and the next ones wait in the kernel's backlog; no error of `accept` ends the loop, and none makes it
+//! spin; when [`serve`] is done, so is every connection.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustix::io::Errno;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Settings,
+    connection::{self, Handler, Protocol},
+    listener::Listener,
+    socket::{Peer, Socket},
+};
+
+/// How long nothing is accepted after descriptors or memory ran out.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// At most one log line in this time says that accepting fails.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// How far the end has come. A sender that is gone counts as [`Stage::Cut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Accepting.
+    Open,
+    /// The sockets are closed; what is under way is finished, the rest ends now.
+    Draining,
+    /// Whatever is still open is cut.
+    Cut,
+}
+
+/// What one endpoint grants its callers: the `listen.*` limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections open at once, at least 1.
+    pub max_connections: usize,
+    /// Requests on one connection, at least 1; the last answer says `connection: close`.
+    pub max_requests: u64,
+    /// A head is complete this long after accept, or after its first byte.
+    pub header_timeout: Duration,
+    /// A kept-alive connection may be unused for this long.
+    pub idle_timeout: Duration,
+    /// A reader may take no byte for this long.
+    pub write_timeout: Duration,
+    /// Whether HTTP/2 by prior knowledge is spoken as well.
+    pub http2: bool,
+}
+
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            max_connections: settings.max_connections,
+            max_requests: settings.max_requests,
+            header_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
+            write_timeout: settings.write_timeout,
+            http2: settings.http2,
+        }
+    }
+}
+
+/// Serves an endpoint until `stage` says otherwise, and returns when the last connection has ended.
+///
+/// `open` counts the connections that are open, for a metric; endpoints may share one. The sockets are closed, and
+/// Unix socket files removed, as soon as draining begins.
+pub async fn serve<H: Handler>(
+    listeners: Vec<Listener>,
+    handler: H,
+    limits: Limits,
+    open: Arc<AtomicUsize>,
+    stage: watch::Receiver<Stage>,
+) {
+    let most = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
+    let slots = Arc::new(Semaphore::new(most as usize));
+    let protocol = Arc::new(Protocol::new(limits));
+    let mut draining = pin!(reached(stage.clone(), Stage::Draining));
+    let mut failures = Failures::default();
+    let mut turn = 0;
+    loop {
+        // Before accepting, so that who comes when all are taken waits in the backlog and costs nothing.
+        let slot = tokio::select! {
+            biased;
+            () = &mut draining => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        // It is never closed, so there is always a slot.
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            biased;
+            () = &mut draining => break,
+            accepted = poll_fn(|cx| poll_accept(&listeners, &mut turn, cx)) => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let open = Open::count(&open, slot);
+                let (protocol, handler, stage) = (Arc::clone(&protocol), handler.clone(), stage.clone());
+                tokio::spawn(async move {
+                    let end = connection::serve(socket, peer, handler, &protocol, stage).await;
+                    tracing::debug!(%peer, end = end.as_str(), "connection ended");
+                    drop(open);
+                });
+            }
+            Err(error) => match Failure::of(&error) {
+                Failure::Caller => tracing::debug!(%error, "connection aborted before accept"),
+                Failure::Resources => {
+                    failures.warn(&error);
+                    tokio::select! {
+                        () = &mut draining => break,
+                        () = sleep(BACK_OFF) => {}
+                    }
+                }
+            },
+        }
+    }
+    drop(listeners);
+    // All slots are free again when all connections have ended.
+    let _ = slots.acquire_many(most).await;
+}
+
+/// Waits until the end has come as far as `at`.
+pub(super) async fn reached(mut stage: watch::Receiver<Stage>, at: Stage) {
+    // An error says that the sender is gone, which counts as the last stage.
+    let _ = stage.wait_for(|stage| *stage >= at).await;
+}
+
+/// The next connection on any of the sockets; `turn` moves on, so that none of them starves the others.
+fn poll_accept(
+    listeners: &[Listener],
+    turn: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(Socket, Peer)>> {
+    let (later, first) = listeners.split_at(*turn);
+    for (step, listener) in first.iter().chain(later).enumerate() {
+        if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+            *turn = (*turn + step + 1) % listeners.len();
+            return Poll::Ready(accepted);
+        }
+    }
+    Poll::Pending
+}
+
+/// Whose fault it is that `accept` failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// That one connection's: the next may be fine.
+    Caller,
+    /// Descriptors or memory ran out, or something unheard of: trying again at once would spin.
+    Resources,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        // accept(2): errors that were already pending on the new connection are handed over here.
+        const PENDING: [Errno; 12] = [
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::INTR,
+            Errno::AGAIN,
+            Errno::PERM,
+            Errno::PROTO,
+            Errno::NOPROTOOPT,
+            Errno::NETDOWN,
+            Errno::NETUNREACH,
+            Errno::HOSTDOWN,
+            Errno::HOSTUNREACH,
+            Errno::TIMEDOUT,
+        ];
+        match Errno::from_io_error(error) {
+            Some(errno) if PENDING.contains(&errno) => Self::Caller,
+            Some(_) | None => Self::Resources,
+        }
+    }
+}
+
+/// Keeps the log short while accepting fails.
+#[derive(Default)]
+struct Failures {
+    warned: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Failures {
+    fn warn(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
+            self.unsaid += 1;
+            return;
+        }
+        tracing::warn!(%error, unsaid = self.unsaid, "cannot accept connections");
+        *self = Self { warned: Some(now), unsaid: 0 };
+    }
+}
+
+/// One open connection: counted, and its slot taken, until dropped.
+struct Open {
+    count: Arc<AtomicUsize>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn count(count: &Arc<AtomicUsize>, slot: OwnedSemaphorePermit) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), _slot: slot }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_caller_s_own_failure_is_tried_again_at_once() {
+        let table = [
+            (Errno::CONNABORTED, Failure::Caller),
+            (Errno::CONNRESET, Failure::Caller),
+            (Errno::INTR, Failure::Caller),
+            (Errno::PERM, Failure::Caller),
+            (Errno::MFILE, Failure::Resources),
+            (Errno::NFILE, Failure::Resources),
+            (Errno::NOBUFS, Failure::Resources),
+            (Errno::NOMEM, Failure::Resources),
+            (Errno::INVAL, Failure::Resources),
+        ];
+        for (errno, expected) in table {
+            assert_eq!(Failure::of(&errno.into()), expected, "{errno:?}");
+        }
+        assert_eq!(Failure::of(&io::Error::other("unheard of")), Failure::Resources);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_said_once_in_a_while() {
+        let mut failures = Failures::default();
+        for _ in 0..100 {
+            failures.warn(&Errno::MFILE.into());
+        }
+        assert_eq!(failures.unsaid, 99);
+        tokio::time::advance(WARN_EVERY).await;
+        failures.warn(&Errno::MFILE.into());
+        assert_eq!(failures.unsaid, 0);
+    }
+}

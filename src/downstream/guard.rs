@@ -1,0 +1,225 @@
+//! Decides whether a request may be looked at: its framing, its size, its `Host`, where it comes from.
+//!
+//! Pure, one pass over the fields, and without an allocation unless it refuses. It knows neither paths nor methods.
+//! An endpoint without credentials is defended here: framing tricks end because no request has a body, DNS rebinding
+//! because a foreign name is not served, and web pages because they cannot leave out `Origin` or `Sec-Fetch-Site`.
+
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use hyper::body::Body;
+
+use super::{
+    AllowedHosts,
+    host::{Authority, Host},
+};
+use crate::outcome::{ErrorCode, Refusal};
+
+/// The longest request target, in bytes.
+pub const MAX_TARGET: usize = 8 << 10;
+
+/// The largest head, in bytes: target, field names and values, and four for each field's punctuation.
+pub const MAX_HEAD: usize = 16 << 10;
+
+/// The most fields in a head.
+pub const MAX_FIELDS: usize = 64;
+
+/// The port that goes without saying over `http`.
+const HTTP_PORT: u16 = 80;
+
+/// The port that goes without saying over `https`.
+const HTTPS_PORT: u16 = 443;
+
+/// Checks a request by everything but its path and method, first by what makes it dangerous to read on.
+///
+/// `over_unix` says that it came over a Unix socket, where no browser comes from: any well-formed host will do.
+///
+/// # Errors
+/// The refusal to answer with. Where [`ErrorCode::closes`] says so, the connection has to end with it.
+pub fn check<B: Body>(request: &Request<B>, hosts: &AllowedHosts, over_unix: bool) -> Result<(), Refusal> {
+    let fields = Fields::read(request.headers());
+    if fields.framed || !request.body().is_end_stream() {
+        return refuse(ErrorCode::UnexpectedBody, "a request here has neither a body nor a transfer coding");
+    }
+    check_size(request.uri(), &fields)?;
+    let own = own_authority(request, &fields)?;
+    if let Some(own) = &own
+        && !over_unix
+        && !is_allowed(&own.host, hosts)
+    {
+        return refuse(
+            ErrorCode::MisdirectedRequest,
+            "use localhost or an address, or name the host in listen.allowed_hosts",
+        );
+    }
+    if fields.cross_site || fields.origin.is_foreign(own.as_ref()) {
+        return refuse(ErrorCode::CrossSiteRequest, "this endpoint is not for web pages of other origins");
+    }
+    if fields.workspaces > 1 {
+        return refuse(ErrorCode::InvalidRequest, "x-workspace-id is given more than once");
+    }
+    Ok(())
+}
+
+fn refuse<T>(code: ErrorCode, detail: &'static str) -> Result<T, Refusal> {
+    Err(Refusal::new(code, detail))
+}
+
+/// A field that may be there once.
+#[derive(Clone, Copy, Default)]
+enum Single<'a> {
+    #[default]
+    Absent,
+    Once(&'a HeaderValue),
+    Repeated,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a HeaderValue) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+
+    /// Whether this `Origin` is another than the request's `own` (RFC 6454 §7.1, Fetch §3.2).
+    fn is_foreign(&self, own: Option<&Authority<'_>>) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Once(value) => match (parse_origin(value.as_bytes()), own) {
+                (Some((origin, default)), Some(own)) => !own.is_same(&origin, default),
+                (None, _) | (_, None) => true,
+            },
+            Self::Repeated => true,
+        }
+    }
+}
+
+/// What the fields of a head say that matters here.
+#[derive(Default)]
+struct Fields<'a> {
+    count: usize,
+    bytes: usize,
+    /// A transfer coding, or a content length that is not exactly one `0`.
+    framed: bool,
+    lengths: usize,
+    host: Single<'a>,
+    origin: Single<'a>,
+    cross_site: bool,
+    workspaces: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut fields = Self { count: headers.len(), ..Self::default() };
+        for (name, value) in headers {
+            fields.bytes += name.as_str().len() + value.len() + 4;
+            match *name {
+                header::HOST => fields.host.add(value),
+                header::ORIGIN => fields.origin.add(value),
+                header::TRANSFER_ENCODING => fields.framed = true,
+                header::CONTENT_LENGTH => {
+                    fields.lengths += 1;
+                    fields.framed |= fields.lengths > 1 || value != "0";
+                }
+                _ => match name.as_str() {
+                    "sec-fetch-site" => fields.cross_site |= is_cross_site(value),
+                    "x-workspace-id" => fields.workspaces += 1,
+                    _ => {}
+                },
+            }
+        }
+        fields
+    }
+}
+
+/// Whether a `Sec-Fetch-Site` tells of a page that is not this endpoint's own.
+fn is_cross_site(value: &HeaderValue) -> bool {
+    let value = value.as_bytes().trim_ascii();
+    value.eq_ignore_ascii_case(b"cross-site") || value.eq_ignore_ascii_case(b"same-site")
+}
+
+fn check_size(target: &Uri, fields: &Fields<'_>) -> Result<(), Refusal> {
+    let length = target.path_and_query().map_or(0, |path| path.as_str().len())
+        + target.authority().map_or(0, |authority| authority.as_str().len())
+        + target.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    if length > MAX_TARGET {
+        return refuse(ErrorCode::TargetTooLong, "the target may have 8 KiB");
+    }
+    if fields.count > MAX_FIELDS || length + fields.bytes > MAX_HEAD {
+        return refuse(ErrorCode::HeadTooLarge, "the head may have 16 KiB and 64 fields");
+    }
+    Ok(())
+}
+
+/// The host and port that the request is for: of its `Host`, and of its target where that has one too (RFC 9112
+/// §3.2.2, RFC 9113 §8.3.1). `None` only where HTTP/1.0 leaves it out.
+fn own_authority<'a, B>(
+    request: &'a Request<B>,
+    fields: &Fields<'a>,
+) -> Result<Option<Authority<'a>>, Refusal> {
+    let named = match fields.host {
+        Single::Absent => None,
+        Single::Once(value) => match Authority::parse(value.as_bytes()) {
+            Some(authority) => Some(authority),
+            None => return refuse(ErrorCode::InvalidHost, "the host field is not host[:port]"),
+        },
+        Single::Repeated => return refuse(ErrorCode::InvalidHost, "the host field is given more than once"),
+    };
+    let version = request.version();
+    if named.is_none() && version != Version::HTTP_2 && version > Version::HTTP_10 {
+        return refuse(ErrorCode::InvalidHost, "the host field is missing");
+    }
+    let targeted = targeted_authority(request.uri(), version)?;
+    match (named, targeted) {
+        (Some(named), Some((targeted, default))) if !named.is_same(&targeted, default) => {
+            refuse(ErrorCode::InvalidHost, "the host field and the target name different hosts")
+        }
+        (None, None) if version == Version::HTTP_2 => refuse(ErrorCode::InvalidHost, "no authority is given"),
+        (named, targeted) => Ok(named.or(targeted.map(|(authority, _)| authority))),
+    }
+}
+
+/// The authority of an absolute-form target or of HTTP/2's `:authority`, and the port that goes without saying there.
+/// An authority-form target says where a tunnel shall lead, not who is asked: it is left to routing, which has none.
+fn targeted_authority(target: &Uri, version: Version) -> Result<Option<(Authority<'_>, u16)>, Refusal> {
+    let default = match target.scheme_str() {
+        Some("http") => HTTP_PORT,
+        Some("https") => HTTPS_PORT,
+        Some(_) => return refuse(ErrorCode::InvalidRequest, "the target's scheme is neither http nor https"),
+        None if version == Version::HTTP_2 => HTTP_PORT,
+        None => return Ok(None),
+    };
+    let Some(authority) = target.authority() else { return Ok(None) };
+    match Authority::parse(authority.as_str().as_bytes()) {
+        Some(authority) => Ok(Some((authority, default))),
+        None => refuse(ErrorCode::InvalidHost, "the target's authority is not host[:port]"),
+    }
+}
+
+/// An IP literal cannot be rebound to us by somebody's DNS; a name can.
+fn is_allowed(host: &Host<'_>, hosts: &AllowedHosts) -> bool {
+    match (host, hosts) {
+        (Host::V4(_) | Host::V6(_), _) | (_, AllowedHosts::Any) => true,
+        (Host::Name(name), AllowedHosts::Names(names)) => {
+            name.eq_ignore_ascii_case("localhost")
+                || names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+        }
+    }
+}
+
+/// Host and port of a web origin, and the port that goes without saying under its scheme. `None` for `null`, other
+/// schemes and whatever else is no origin of a web page.
+fn parse_origin(raw: &[u8]) -> Option<(Authority<'_>, u16)> {
+    let scheme_end = raw.windows(3).position(|window| window == b"://")?;
+    let (scheme, rest) = raw.split_at(scheme_end);
+    let default = if scheme.eq_ignore_ascii_case(b"http") {
+        HTTP_PORT
+    } else if scheme.eq_ignore_ascii_case(b"https") {
+        HTTPS_PORT
+    } else {
+        return None;
+    };
+    Authority::parse(&rest[3..]).map(|authority| (authority, default))
+}
+
+#[cfg(test)]
+mod tests;

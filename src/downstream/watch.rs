@@ -1,0 +1,257 @@
+//! What happens on a connection, seen from its socket and its requests: the notes that the
+//! [watchdog](super::watchdog) decides by.
+//!
+//! [`Watched`] stands between hyper and the socket, an [`Exchange`] goes with each request until its response has
+//! been handed over; both write into [`Activity`], in a few plain stores a request and without a look at the clock.
+//! Nothing here decides when a connection has to end. Promises: an answer that says `connection: close` is not
+//! destroyed by what its caller was still sending.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::socket::Socket;
+
+/// One exchange whose handler is at work, in [`Activity::exchanges`].
+const WORKING: u64 = 1 << 32;
+
+/// One exchange whose response waits for the caller to take it.
+const SENDING: u64 = 1;
+
+/// The most that is read and thrown away of what a caller still sends after our last answer. More than the largest
+/// request that is likely to be a mistake; a caller that sends on and on is cut.
+const MAX_DISCARDED: usize = 4 << 20;
+
+/// What has happened on one connection. Written by hyper's task, and with HTTP/2 by the tasks of its streams; no
+/// field orders another, so all of it is relaxed.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Requests begun.
+    requests: AtomicU64,
+    /// Exchanges that are not over: [`WORKING`] and [`SENDING`], in one number.
+    exchanges: AtomicU64,
+    /// Bytes came that have not become a request yet.
+    received: AtomicBool,
+    /// The socket takes no more for now.
+    blocked: AtomicBool,
+    /// Writes of which the socket took something.
+    writes: AtomicU64,
+    /// A request announced a body, and nobody reads those.
+    body: AtomicBool,
+    /// Our side has been shut down; what the caller still sends is thrown away.
+    closing: AtomicBool,
+    /// The connection is to be reset rather than closed.
+    reset: AtomicBool,
+    /// HTTP/2 is spoken.
+    http2: AtomicBool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A head is awaited, or has begun.
+    Head,
+    /// A handler is at work. It has its own deadlines.
+    Working,
+    /// Something is to be sent, and the caller does not take it.
+    Sending,
+    /// Kept alive, and unused.
+    Idle,
+    /// Shut down on our side.
+    Closing,
+}
+
+impl Activity {
+    /// What the connection is doing now.
+    pub(super) fn phase(&self) -> Phase {
+        let exchanges = self.exchanges.load(Relaxed);
+        if self.closing.load(Relaxed) {
+            Phase::Closing
+        } else if self.blocked.load(Relaxed) {
+            Phase::Sending
+        } else if exchanges >= WORKING {
+            Phase::Working
+        } else if exchanges > 0 {
+            Phase::Sending
+        } else if self.requests() == 0 || (self.received.load(Relaxed) && !self.is_http2()) {
+            Phase::Head
+        } else {
+            Phase::Idle
+        }
+    }
+
+    /// How many requests have begun.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// A number that changes when the socket takes something.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.load(Relaxed)
+    }
+
+    /// Whether a request came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.load(Relaxed)
+    }
+
+    /// Has the connection reset when it is dropped.
+    pub(super) fn reset(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    /// Bytes came.
+    fn received(&self) {
+        self.received.store(true, Relaxed);
+    }
+
+    /// The socket took something, or is full.
+    fn wrote<T>(&self, polled: &Poll<io::Result<T>>) {
+        if polled.is_pending() {
+            self.blocked.store(true, Relaxed);
+        } else {
+            self.blocked.store(false, Relaxed);
+            // Only the connection's own task writes, so this needs no atomic addition.
+            self.writes.store(self.writes() + 1, Relaxed);
+        }
+    }
+
+    /// Whether the caller may still be sending what nobody will read: a body, or what the parser refused.
+    fn expects_more(&self) -> bool {
+        self.body.load(Relaxed) || (self.received.load(Relaxed) && !self.is_http2())
+    }
+}
+
+/// One request and its response; over when dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    activity: Arc<Activity>,
+    share: u64,
+}
+
+impl Exchange {
+    /// A request has come, `with_body` or without.
+    pub(super) fn begin(activity: &Arc<Activity>, http2: bool, with_body: bool) -> Self {
+        // Requests are handed over by the connection's own task, with HTTP/2 too; they end anywhere.
+        activity.requests.store(activity.requests() + 1, Relaxed);
+        activity.received.store(false, Relaxed);
+        if http2 {
+            activity.http2.store(true, Relaxed);
+        }
+        if with_body {
+            activity.body.store(true, Relaxed);
+        }
+        activity.exchanges.fetch_add(WORKING, Relaxed);
+        Self { activity: Arc::clone(activity), share: WORKING }
+    }
+
+    /// The response is complete and only waits to be taken. With HTTP/1 a full socket says as much; HTTP/2's flow
+    /// control is seen by nothing else.
+    pub(super) fn answered(&mut self) {
+        if self.activity.is_http2() && self.share == WORKING {
+            self.activity.exchanges.fetch_sub(WORKING - SENDING, Relaxed);
+            self.share = SENDING;
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.activity.exchanges.fetch_sub(self.share, Relaxed);
+    }
+}
+
+/// A socket whose traffic is noted, and which closes without destroying the last answer.
+///
+/// A close with bytes unread makes the kernel send a reset, and a caller that sees it may lose an answer that it has
+/// not read yet (RFC 9112 §9.6). So after our end what comes is thrown away: what is there already, and if there was
+/// any, or more is announced, then until the caller's own end. The watchdog bounds the time.
+#[derive(Debug)]
+pub(super) struct Watched {
+    socket: Socket,
+    activity: Arc<Activity>,
+    discarded: usize,
+}
+
+impl Watched {
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+        Self { socket, activity, discarded: 0 }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.activity.reset.load(Relaxed) {
+            self.socket.reset_on_close();
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.activity.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.activity.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.activity.closing.load(Relaxed) {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.activity.closing.store(true, Relaxed);
+        }
+        let mut sink = [0; 8 << 10];
+        while self.discarded < MAX_DISCARDED {
+            let mut sink = ReadBuf::new(&mut sink);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut sink) {
+                Poll::Ready(Ok(())) if sink.filled().is_empty() => break,
+                Poll::Ready(Ok(())) => self.discarded += sink.filled().len(),
+                // The caller is gone, one way or the other.
+                Poll::Ready(Err(_)) => break,
+                Poll::Pending if self.discarded > 0 || self.activity.expects_more() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,6 +1,10 @@
-//! The tests from outside, one binary:
+//! What the gateway promises, tested from outside, and the order that its sources keep. One binary, so that it links
+//! once.
 //!
-//! - `house`: the order that the sources keep: who imports whom, what stands where.
+//! - `house`: who imports whom, what stands where.
+//! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
 #![cfg(test)]
+#![forbid(unsafe_code)]
 
 mod house;
+mod listener;

@@ -43,7 +43,8 @@ impl Trace {
     /// (W3C Trace Context §3.2, level 1).
     #[must_use]
     pub fn traceparent(&self) -> Option<HeaderValue> {
-        let continued = self.parent.as_ref().and_then(|parent| parent.to_str().ok()).and_then(read_traceparent);
+        let continued =
+            self.parent.as_ref().and_then(|parent| parent.to_str().ok()).and_then(read_traceparent);
         let (trace, flags) = continued.unwrap_or_else(|| (nonzero(fastrand::u128), 0));
         let parent = nonzero(fastrand::u64);
         HeaderValue::from_str(&format!("00-{trace:032x}-{parent:016x}-{flags:02x}")).ok()

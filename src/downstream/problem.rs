@@ -94,7 +94,8 @@ mod tests {
     async fn a_problem_has_the_members_of_rfc_9457_and_the_vendors() {
         let clock = Clock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_705_937_340));
         let now = Instant::now();
-        let refusal = Refusal::new(ErrorCode::RateLimitExceeded, "why").retry_at(now + Duration::from_millis(29_100));
+        let refusal =
+            Refusal::new(ErrorCode::RateLimitExceeded, "why").retry_at(now + Duration::from_millis(29_100));
         let (response, body) = check(&refusal, now, &clock);
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "30");

@@ -1,12 +1,12 @@
 //! Makes the response out of an answer: the headers that say what it is, how old it is and how it came about, the
-//! 304 where the caller has it already, and no body for `HEAD`.
+//! 304 where the caller has it already. That a `HEAD` gets no body is seen to where the connection is served.
 //!
 //! Pure: it is given the time and asks for nothing.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{problem, route};
@@ -23,8 +23,6 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What the reply depends on beside the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions<'a> {
-    /// The request's method.
-    pub method: &'a Method,
     /// The request's fields.
     pub headers: &'a HeaderMap,
     /// `lookup.client_max_age`
@@ -42,17 +40,6 @@ pub fn reply(answer: &Answer, conditions: &Conditions<'_>, clock: &Clock) -> Res
     };
     if let Some(status) = answer.outcome.cache_status().and_then(|s| HeaderValue::try_from(s).ok()) {
         response.headers_mut().insert(CACHE_STATUS, status);
-    }
-    response
-}
-
-/// Leaves the body out of the answer to a `HEAD`, whose length is told all the same (RFC 9110 §9.3.2).
-#[must_use]
-pub fn for_method(method: &Method, mut response: Response<Bytes>) -> Response<Bytes> {
-    if method == Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
-        let length = HeaderValue::from(response.body().len());
-        response.headers_mut().insert(header::CONTENT_LENGTH, length);
-        response.body_mut().clear();
     }
     response
 }
@@ -178,14 +165,20 @@ mod tests {
         result: Fetched::NotStored(StatusCode::OK, NotKept::Ongoing),
     };
 
-    fn check(stored: Stored, outcome: Outcome, now: Instant, fields: &[(&'static str, &str)]) -> Response<Bytes> {
-        let answer = Answer { outcome, content: Content::Stored(Arc::new(stored)), timing: Timing::default() };
+    fn check(
+        stored: Stored,
+        outcome: Outcome,
+        now: Instant,
+        fields: &[(&'static str, &str)],
+    ) -> Response<Bytes> {
+        let answer =
+            Answer { outcome, content: Content::Stored(Arc::new(stored)), timing: Timing::default() };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).expect("a value"));
         }
         let client_max_age = Duration::from_secs(3_600);
-        let conditions = Conditions { method: &Method::GET, headers: &headers, client_max_age, now };
+        let conditions = Conditions { headers: &headers, client_max_age, now };
         reply(&answer, &conditions, &Clock::starting_at(SystemTime::UNIX_EPOCH))
     }
 
@@ -248,13 +241,5 @@ mod tests {
         let now = Instant::now();
         let missing = Stored { status: StatusCode::NOT_FOUND, etag: None, ..stored(Class::NotFound, now, 5) };
         assert_eq!(check(missing, HIT, now, &[("if-none-match", "*")]).status(), 404);
-    }
-
-    #[test]
-    fn head_says_the_length_and_has_no_body() {
-        let response = for_method(&Method::HEAD, Response::new(Bytes::from_static(b"abc")));
-        assert_eq!((response.body().len(), response.headers()["content-length"].to_str()), (0, Ok("3")));
-        let response = for_method(&Method::GET, Response::new(Bytes::from_static(b"abc")));
-        assert_eq!(response.body().len(), 3);
     }
 }

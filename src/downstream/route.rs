@@ -53,7 +53,9 @@ pub fn route(
         // `CONNECT` and `OPTIONS *` name no path; whatever they name, these methods are the ones served.
         let refusal = match path {
             "" | "*" => method_not_allowed(),
-            _ => Refusal::new(ErrorCode::RouteNotFound, "call records are at /v2/api/call-history and /calls"),
+            _ => {
+                Refusal::new(ErrorCode::RouteNotFound, "call records are at /v2/api/call-history and /calls")
+            }
         };
         return (RouteLabel::Other, Err(refusal));
     };
@@ -105,7 +107,11 @@ fn resource(path: &Path<'_>, query: &str, rules: QueryRules<'_>) -> Result<Route
 
 /// The query in its one spelling: decoded, ignored parameters dropped, sorted by name with repeated ones in their
 /// order, encoded anew. `None` where nothing is left.
-fn canonical(query: &str, ignored: &[String], known: impl Fn(&str) -> bool) -> Result<Option<Arc<str>>, Refusal> {
+fn canonical(
+    query: &str,
+    ignored: &[String],
+    known: impl Fn(&str) -> bool,
+) -> Result<Option<Arc<str>>, Refusal> {
     if query.is_empty() {
         return Ok(None);
     }
@@ -118,7 +124,8 @@ fn canonical(query: &str, ignored: &[String], known: impl Fn(&str) -> bool) -> R
         }
         if !known(&name) {
             // The name is the caller's own and goes back to it alone; the value does not.
-            let detail = format!("the parameter {name:?} might change the answer; see lookup.query_forwarded");
+            let detail =
+                format!("the parameter {name:?} might change the answer; see lookup.query_forwarded");
             return Err(Refusal::new(ErrorCode::UnexpectedQuery, detail));
         }
         parameters.push((name, value));

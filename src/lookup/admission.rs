@@ -99,7 +99,12 @@ fn supersedes(kept: &Stored, class: Class, updated: Option<UnixMillis>) -> bool 
 ///
 /// The analysis that runs after a call still writes into its record. The younger the call the likelier that is, so
 /// the lifetime grows with the time since the last sign of change.
-fn settle(policy: &Settings, facts: &Facts, now: UnixMillis, since_first_sight: Duration) -> (Class, Duration) {
+fn settle(
+    policy: &Settings,
+    facts: &Facts,
+    now: UnixMillis,
+    since_first_sight: Duration,
+) -> (Class, Duration) {
     let settling = |since: Duration| (Class::Settling, policy.settling_ttl.max(since / 4));
     match facts.ended.max(facts.updated) {
         // Nothing can be read: what is known is how long it has been seen to be over.

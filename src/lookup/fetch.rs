@@ -77,7 +77,10 @@ impl Landing<'_> {
             Err(Denied::Unasked(refusal)) => return self.refused(why, kept, refusal, now, false),
         };
         if let Some(moved) = answer.date.and_then(|date| self.lookup.clock.hear(date)) {
-            tracing::warn!(moved_ms = moved, "the clock was corrected: the vendor's and the system's agree on another time");
+            tracing::warn!(
+                moved_ms = moved,
+                "the clock was corrected: the vendor's and the system's agree on another time"
+            );
         }
         let about = Circumstances {
             key: &self.ask.key,

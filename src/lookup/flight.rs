@@ -52,7 +52,12 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 
     /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own. Says whether another
     /// caller's flight was joined.
-    pub fn join_or_start<F>(&self, key: &K, crashed: fn() -> L, fly: impl FnOnce(Leader<K, L>) -> F) -> (Waiter<L>, bool)
+    pub fn join_or_start<F>(
+        &self,
+        key: &K,
+        crashed: fn() -> L,
+        fly: impl FnOnce(Leader<K, L>) -> F,
+    ) -> (Waiter<L>, bool)
     where
         F: Future<Output = ()> + Send + 'static,
     {

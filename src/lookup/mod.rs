@@ -119,15 +119,17 @@ impl Lookup {
             return hit;
         }
         if ask.directives.only_if_cached {
-            let refusal = Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
+            let refusal =
+                Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
             return Answer::not_forwarded(refusal);
         }
         if let Some(failed) = self.failed_recently(&ask.key, Instant::now()) {
             return failed;
         }
         let key = ask.key.clone();
-        let (place, collapsed) =
-            self.flights.join_or_start(&key, Answer::crashed, |leader| fetch::fly(Arc::clone(self), leader, ask));
+        let (place, collapsed) = self
+            .flights
+            .join_or_start(&key, Answer::crashed, |leader| fetch::fly(Arc::clone(self), leader, ask));
         let answer = place.landing().await.unwrap_or_else(Answer::crashed);
         if collapsed { answer.collapsed() } else { answer }
     }

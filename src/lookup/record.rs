@@ -334,7 +334,10 @@ impl<'de> Visitor<'de> for LevelSeed<'_> {
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Any;
-        #[expect(clippy::cast_precision_loss, reason = "times and ids of another type; no counting is done with it")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "times and ids of another type; no counting is done with it"
+        )]
         impl<'de> Visitor<'de> for Any {
             type Value = Scalar<'de>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn framing_that_can_be_read_in_two_ways_is_refused() {
         let check = |fields: &[(&'static str, &'static str)]| {
-            let fields = fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+            let fields =
+                fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
             let mut headers = HeaderMap::new();
             fields.for_each(|(name, value)| {
                 headers.append(name, value);

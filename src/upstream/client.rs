@@ -137,7 +137,9 @@ impl Vendor for HttpVendor {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Result<VendorAnswer, UpstreamError>> {
         Box::pin(async move {
             let deadline = attempt.deadline;
-            tokio::time::timeout_at(deadline, self.exchange(attempt)).await.unwrap_or(Err(UpstreamError::Timeout))
+            tokio::time::timeout_at(deadline, self.exchange(attempt))
+                .await
+                .unwrap_or(Err(UpstreamError::Timeout))
         })
     }
 }

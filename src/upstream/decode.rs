@@ -34,7 +34,9 @@ impl Body {
             Some(e) if e.eq_ignore_ascii_case(b"gzip") || e.eq_ignore_ascii_case(b"x-gzip") => {
                 Form::Gzip(Box::new(MultiGzDecoder::new(bounded)))
             }
-            Some(_) => return Err(UpstreamError::Invalid("a content-encoding that was not asked for".into())),
+            Some(_) => {
+                return Err(UpstreamError::Invalid("a content-encoding that was not asked for".into()));
+            }
         };
         Ok(Self { limit, received: 0, form })
     }
@@ -46,7 +48,11 @@ impl Body {
             return Err(UpstreamError::TooLarge);
         }
         let exceeded = |bounded: &Bounded, e: &io::Error| {
-            if bounded.exceeded { UpstreamError::TooLarge } else { UpstreamError::Invalid(e.to_string().into()) }
+            if bounded.exceeded {
+                UpstreamError::TooLarge
+            } else {
+                UpstreamError::Invalid(e.to_string().into())
+            }
         };
         match &mut self.form {
             Form::Plain(to) => to.write_all(bytes).map_err(|e| exceeded(to, &e)),

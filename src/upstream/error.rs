@@ -61,7 +61,9 @@ impl UpstreamError {
             Self::TooLarge => "the vendor's answer exceeds the configured limit",
             Self::Invalid(_) => "the vendor's answer is not one that may be passed on",
             Self::Failing(_) => "the vendor answers that it cannot serve",
-            Self::CredentialsRejected(_) => "the gateway's key or workspace was rejected; callers cannot mend this",
+            Self::CredentialsRejected(_) => {
+                "the gateway's key or workspace was rejected; callers cannot mend this"
+            }
             Self::LeakedCredential => "the vendor's answer was withheld",
         }
     }

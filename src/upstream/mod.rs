@@ -121,7 +121,8 @@ impl Upstream {
             Ok(Ok(slot)) => Ok(Permit { _slot: slot }),
             Ok(Err(_)) | Err(_) => {
                 let retry = Instant::now() + Duration::from_secs(1);
-                Err(Refusal::new(ErrorCode::Overloaded, "every connection to the vendor is busy").retry_at(retry))
+                Err(Refusal::new(ErrorCode::Overloaded, "every connection to the vendor is busy")
+                    .retry_at(retry))
             }
         }
     }
@@ -134,7 +135,9 @@ impl Upstream {
         let fetched = self.tries(key, trace).await;
         drop(permit);
         match fetched {
-            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(Denied::Asked(self.limited(&answer))),
+            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(Denied::Asked(self.limited(&answer)))
+            }
             Ok(answer) => Ok(answer),
             Err(error) => Err(Denied::Asked(error.into())),
         }
@@ -151,7 +154,12 @@ impl Upstream {
             Err(UpstreamError::CredentialsRejected(401)) => self.reread(key.workspace),
             Ok(_) | Err(_) => false,
         };
-        if again { self.attempt(key, &path_and_query, trace, deadline).await } else { answer }
+        if again {
+            self.metrics.upstream_retry();
+            self.attempt(key, &path_and_query, trace, deadline).await
+        } else {
+            answer
+        }
     }
 
     async fn attempt(
@@ -161,12 +169,13 @@ impl Upstream {
         trace: &Trace,
         deadline: Instant,
     ) -> Result<VendorAnswer, UpstreamError> {
+        let started = Instant::now();
         let api_key = self.credentials.key(key.workspace);
-        let under_way = self.metrics.upstream_request();
+        let in_flight = self.metrics.upstream_started();
         let workspace_id = self.credentials.workspace_id(key.workspace);
         let attempt = Attempt { path_and_query, key: &api_key, workspace_id, trace, deadline };
         let answer = self.vendor.send(attempt).await;
-        under_way.ended(answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
+        in_flight.ended(started.elapsed(), answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
         answer
     }
 
@@ -175,7 +184,10 @@ impl Upstream {
         let name = self.credentials.name(workspace);
         match self.credentials.reread(workspace) {
             Reread::Changed => {
-                tracing::info!(workspace = name, "the key was rejected and its file has changed; the new one is used");
+                tracing::info!(
+                    workspace = name,
+                    "the key was rejected and its file has changed; the new one is used"
+                );
                 true
             }
             Reread::Unchanged => false,
@@ -189,7 +201,8 @@ impl Upstream {
     /// What callers are told of the vendor's 429.
     fn limited(&self, answer: &VendorAnswer) -> Refusal {
         let pause = retry_after::read(answer, self.clock.now());
-        Refusal::new(ErrorCode::RateLimitExceeded, "the vendor asks for a pause").retry_at(Instant::now() + pause)
+        Refusal::new(ErrorCode::RateLimitExceeded, "the vendor asks for a pause")
+            .retry_at(Instant::now() + pause)
     }
 }
 

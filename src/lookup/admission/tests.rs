@@ -125,7 +125,9 @@ async fn without_a_readable_time_settling_is_counted_from_first_sight() {
     let key = call_key();
     let now = Instant::now();
     let mut kept: Option<Stored> = None;
-    for (seconds, expected) in [(0, Class::Settling), (300, Class::Settling), (599, Class::Settling), (600, Class::Final)] {
+    for (seconds, expected) in
+        [(0, Class::Settling), (300, Class::Settling), (599, Class::Settling), (600, Class::Final)]
+    {
         let about = Circumstances {
             key: &key,
             workspace_id: "ws-1",

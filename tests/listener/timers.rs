@@ -83,7 +83,7 @@ async fn a_reader_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
     slow.write_all(GET_LARGE).await.expect("sent");
     assert!(head(&mut slow).await.contains("content-length: 33554432\r\n"));
     let mut taken = 0;
-    let mut piece = vec![0; LARGE / 8];
+    let mut piece = vec![0; LARGE / 16];
     while taken < LARGE {
         tokio::time::sleep(SHORT / 2).await;
         let size = piece.len().min(LARGE - taken);

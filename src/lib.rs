@@ -1,6 +1,8 @@
 //! callgate.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod app;
 pub mod call;
 pub mod cli;
 pub mod clock;

@@ -3,7 +3,9 @@
 pub mod accept;
 mod body;
 pub mod connection;
+pub mod directives;
 pub mod guard;
+pub mod handler;
 mod host;
 pub mod listener;
 pub mod problem;

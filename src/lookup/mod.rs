@@ -113,6 +113,12 @@ impl Lookup {
         &self.store
     }
 
+    /// The vendor's side.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Answers one lookup: from memory where it is fresh, else by the flight for its key.
     pub async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
         if let Some(hit) = self.answer_at_once(&ask, Instant::now()) {

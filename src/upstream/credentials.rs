@@ -186,6 +186,13 @@ impl Credentials {
         }
     }
 
+    /// The names of the workspaces whose key file is not there any more. The key that was read from it is still used.
+    #[must_use]
+    pub fn missing_key_files(&self) -> Vec<&str> {
+        let missing = |slot: &&Slot| matches!(&slot.source, KeySource::File(path) if !path.exists());
+        self.slots.iter().filter(missing).map(|slot| slot.name.as_str()).collect()
+    }
+
     fn slot(&self, workspace: WorkspaceIndex) -> &Slot {
         &self.slots[usize::from(workspace.0)]
     }

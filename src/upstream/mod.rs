@@ -18,6 +18,7 @@ mod connect;
 pub mod credentials;
 mod decode;
 pub mod error;
+mod rejections;
 pub mod retry_after;
 mod tls;
 
@@ -88,6 +89,7 @@ pub struct Upstream {
     slots: Arc<Semaphore>,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
+    rejections: rejections::Rejections,
 }
 
 impl Upstream {
@@ -102,7 +104,17 @@ impl Upstream {
         metrics: Arc<Metrics>,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_concurrency));
-        Self { settings, budget, credentials, vendor, slots, clock, metrics }
+        Self { settings, budget, credentials, vendor, slots, clock, metrics, rejections: Default::default() }
+    }
+
+    /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute
+    /// has passed.
+    #[must_use]
+    pub fn rejected(&self, now: Instant) -> Vec<&str> {
+        // The file may have been changed since, and nobody has asked with the new key yet.
+        let unchanged = |workspace: &WorkspaceIndex| !self.reread(*workspace);
+        let rejected = self.rejections.current(now).into_iter().filter(unchanged);
+        rejected.map(|workspace| self.credentials.name(workspace)).collect()
     }
 
     /// The id of a workspace, as it is sent and as it stands in the records.
@@ -175,6 +187,13 @@ impl Upstream {
         let workspace_id = self.credentials.workspace_id(key.workspace);
         let attempt = Attempt { path_and_query, key: &api_key, workspace_id, trace, deadline };
         let answer = self.vendor.send(attempt).await;
+        match &answer {
+            Ok(_) => self.rejections.clear(key.workspace),
+            Err(UpstreamError::CredentialsRejected(401)) => {
+                self.rejections.note(key.workspace, Instant::now())
+            }
+            Err(_) => {}
+        }
         in_flight.ended(started.elapsed(), answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
         answer
     }
@@ -184,6 +203,7 @@ impl Upstream {
         let name = self.credentials.name(workspace);
         match self.credentials.reread(workspace) {
             Reread::Changed => {
+                self.rejections.clear(workspace);
                 tracing::info!(
                     workspace = name,
                     "the key was rejected and its file has changed; the new one is used"

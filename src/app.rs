@@ -1,0 +1,301 @@
+//! The composition root: settings in, a bound gateway out, which runs until it is told to end.
+//!
+//! The only file that sees all parts. It decides nothing about requests.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{self, Admin, readiness::Readiness},
+    clock::Clock,
+    downstream::{
+        AllowedHosts, BindAddress,
+        accept::{self, Limits, Stage},
+        handler::{self, Internal},
+        listener::{Listener, LocalAddress},
+    },
+    drain::{self, Ended, Gate, Signals},
+    lookup::Lookup,
+    metrics::Metrics,
+    settings::Settings,
+    store::Store,
+    upstream::{
+        Upstream,
+        client::{HttpVendor, Vendor},
+        credentials::{Credentials, OpenError},
+    },
+};
+
+/// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
+const DESCRIPTORS_BESIDE: usize = 64;
+
+/// What the gateway finds around it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings {
+    /// How many descriptors this process may open, where that is known.
+    pub descriptors: Option<u64>,
+}
+
+/// Why the gateway could not start.
+#[derive(Debug)]
+pub enum BindError {
+    /// A key could not be read.
+    Credentials(OpenError),
+    /// `upstream.ca_file` could not be used.
+    Vendor(std::io::Error),
+    /// An address could not be listened on.
+    Listen(std::io::Error),
+    /// So few descriptors are left for callers that nothing could be served.
+    Descriptors(u64),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials(error) => write!(f, "credentials: {error}"),
+            Self::Vendor(error) => write!(f, "upstream: {error}"),
+            Self::Listen(error) => write!(f, "listen: {error}"),
+            Self::Descriptors(limit) => {
+                write!(f, "the limit of {limit} open files is too low to serve anybody")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Credentials(error) => Some(error),
+            Self::Vendor(error) | Self::Listen(error) => Some(error),
+            Self::Descriptors(_) => None,
+        }
+    }
+}
+
+/// A gateway whose sockets are bound. Callers may connect; they are answered once it runs.
+pub struct App {
+    internal: Endpoint<Internal>,
+    admin: Endpoint<Admin>,
+    scraping: Endpoint<Admin>,
+    readiness: Arc<Readiness>,
+    drain: drain::Settings,
+}
+
+/// Listeners, and what answers on them.
+struct Endpoint<H> {
+    listeners: Vec<Listener>,
+    handler: H,
+    limits: Limits,
+    open: Arc<AtomicUsize>,
+}
+
+impl App {
+    /// Binds the gateway in front of the vendor that the settings name.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left bound.
+    pub async fn bind(settings: Settings, surroundings: Surroundings) -> Result<Self, BindError> {
+        let vendor = HttpVendor::new(&settings.upstream).map_err(BindError::Vendor)?;
+        Self::bind_before(settings, surroundings, Arc::new(vendor)).await
+    }
+
+    /// The same before a given vendor.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left bound.
+    pub async fn bind_before(
+        settings: Settings,
+        surroundings: Surroundings,
+        vendor: Arc<dyn Vendor>,
+    ) -> Result<Self, BindError> {
+        let limits = limits(&settings, surroundings)?;
+        let opened = Credentials::open(settings.workspaces, settings.trusted_key_dirs);
+        let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
+        let clock = Arc::new(Clock::system());
+        let metrics = Arc::new(Metrics::new());
+        let upstream = Upstream::new(
+            settings.upstream,
+            settings.budget,
+            Arc::clone(&credentials),
+            vendor,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        );
+        let store = Store::new(&settings.store);
+        let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
+        let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
+
+        let mode = settings.listen.unix_mode;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let operators = Arc::new(admin::Parts {
+            readiness: Arc::clone(&readiness),
+            lookup: Arc::clone(&lookup),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            connections: Arc::clone(&connections),
+        });
+        let hosts = settings.listen.allowed_hosts;
+        let internal = Internal::new(handler::Parts {
+            lookup,
+            credentials,
+            hosts: hosts.clone(),
+            clock,
+            metrics,
+            hits: settings.log.hits,
+        });
+        let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits };
+        let beside = || Arc::new(AtomicUsize::new(0));
+        let scraped: Vec<_> = settings.listen.metrics.map(BindAddress::Tcp).into_iter().collect();
+        Ok(Self {
+            internal: Endpoint {
+                listeners: bind(&settings.listen.internal, mode).await?,
+                handler: internal,
+                limits,
+                open: connections,
+            },
+            admin: Endpoint {
+                listeners: bind(&settings.listen.admin, mode).await?,
+                handler: Admin::new(Arc::clone(&operators), hosts),
+                limits: admin_limits,
+                open: beside(),
+            },
+            scraping: Endpoint {
+                listeners: bind(&scraped, mode).await?,
+                // Scrapers on a network come by whatever name they were given, and there is nothing to change here.
+                handler: Admin::new(operators, AllowedHosts::Any),
+                limits: admin_limits,
+                open: beside(),
+            },
+            readiness,
+            drain: settings.drain,
+        })
+    }
+
+    /// Where the internal endpoint came to listen.
+    pub fn internal_addresses(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.internal.listeners.iter().map(Listener::local_address)
+    }
+
+    /// Where the admin endpoint came to listen.
+    pub fn admin_addresses(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.admin.listeners.iter().map(Listener::local_address)
+    }
+
+    /// Where the read-only endpoint for scraping came to listen.
+    pub fn metrics_addresses(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.scraping.listeners.iter().map(Listener::local_address)
+    }
+
+    /// Serves until a signal comes, and ends in order. The operators' endpoints stay until callers' are done, so that
+    /// one can watch the end.
+    pub async fn run(self, signals: &mut impl Signals) -> Ended {
+        let (callers, operators) = (watch::Sender::new(Stage::Open), watch::Sender::new(Stage::Open));
+        let served = self.internal.serve(callers.subscribe());
+        let watched = [self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe())];
+        let watched = tokio::spawn(join_all(watched));
+        let gate = Stages { readiness: self.readiness, callers };
+        let ended = drain::conduct(&self.drain, &gate, signals, served).await;
+        // A scraper's connection is not worth waiting for.
+        operators.send_replace(Stage::Draining);
+        operators.send_replace(Stage::Cut);
+        let _ = watched.await;
+        ended
+    }
+}
+
+impl<H: crate::downstream::connection::Handler> Endpoint<H> {
+    async fn serve(self, stage: watch::Receiver<Stage>) {
+        if !self.listeners.is_empty() {
+            accept::serve(self.listeners, self.handler, self.limits, self.open, stage).await;
+        }
+    }
+}
+
+/// What the steps of the end do to the endpoints.
+struct Stages {
+    readiness: Arc<Readiness>,
+    callers: watch::Sender<Stage>,
+}
+
+impl Gate for Stages {
+    fn not_ready(&self) {
+        self.readiness.drain();
+        tracing::info!("draining: not ready any more");
+    }
+
+    fn close(&self) {
+        self.callers.send_replace(Stage::Draining);
+        tracing::info!("draining: closed to new connections");
+    }
+
+    fn cut(&self) {
+        self.callers.send_replace(Stage::Cut);
+        tracing::warn!("draining: what was still under way is cut");
+    }
+}
+
+async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        listeners.push(Listener::bind(address, mode).await.map_err(BindError::Listen)?);
+    }
+    Ok(listeners)
+}
+
+/// The limits of the internal endpoint: as set, or fewer connections where the system has not that many descriptors.
+/// Those for the vendor are set aside, or callers could take them all and nothing would ever be answered.
+fn limits(settings: &Settings, surroundings: Surroundings) -> Result<Limits, BindError> {
+    let limits = Limits::from(&settings.listen);
+    let Some(descriptors) = surroundings.descriptors else { return Ok(limits) };
+    // Twice what may be under way: a connection that is being closed still holds its descriptor.
+    let aside = DESCRIPTORS_BESIDE + 2 * ADMIN_CONNECTIONS + 2 * settings.upstream.max_concurrency;
+    let left = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(aside);
+    if left >= limits.max_connections {
+        return Ok(limits);
+    }
+    // With very few, half of what there is must do for each side.
+    let max_connections = left.max(usize::try_from(descriptors / 2).unwrap_or(0).saturating_sub(8));
+    if max_connections == 0 {
+        return Err(BindError::Descriptors(descriptors));
+    }
+    tracing::warn!(
+        descriptors,
+        max_connections,
+        "the limit of open files is too low for listen.max_connections; fewer are accepted at once"
+    );
+    Ok(Limits { max_connections, ..limits })
+}
+
+/// Says which settings have no effect yet, so that nobody relies on them.
+#[must_use]
+pub fn without_effect(settings: &Settings) -> Vec<String> {
+    let path = |p: &Path| p.display().to_string();
+    let store = &settings.store;
+    let unbuilt = [
+        store
+            .disk
+            .as_ref()
+            .map(|disk| format!("cache.disk.path {}: calls are not kept on disk yet", path(&disk.path))),
+        store.shared.as_ref().map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
+        store
+            .encryption_key_file
+            .as_ref()
+            .map(|_| "cache.encryption_key_file: nothing is sealed yet".to_owned()),
+    ];
+    unbuilt.into_iter().flatten().collect()
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}

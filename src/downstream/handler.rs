@@ -1,0 +1,240 @@
+//! The internal endpoint: one request in, one answer out, one line in the log, one count in the metrics.
+//!
+//! The order is guard, route, workspace, lookup, reply. What is refused before the lookup reaches neither cache nor
+//! vendor. What is fresh in memory is answered within the call, without a task and without a wait.
+//!
+//! The log line names the call and the caller, so that one sees who spends the vendor's requests. It never holds a
+//! body, a query (a search may be for a phone number) or a credential.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::{Either, ready};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{
+    AllowedHosts,
+    connection::Handler,
+    directives, guard, problem,
+    reply::{self, Conditions},
+    route::{self, QueryRules, Route},
+    socket::Peer,
+};
+use crate::{
+    call::CacheKey,
+    clock::Clock,
+    lookup::{Answer, Ask, Content, Lookup, Timing},
+    metrics::{Metrics, RouteLabel},
+    outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
+    trace::{Trace, X_REQUEST_ID},
+    upstream::credentials::Credentials,
+};
+
+const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+
+/// What nginx writes for a caller who left before the answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The longest user agent in a log line, in bytes.
+const MAX_AGENT: usize = 120;
+
+/// The internal endpoint. A clone is the same endpoint.
+#[derive(Clone)]
+pub struct Internal(Arc<Parts>);
+
+/// What the internal endpoint is made of.
+pub struct Parts {
+    /// Answers what is asked.
+    pub lookup: Arc<Lookup>,
+    /// Knows the workspaces.
+    pub credentials: Arc<Credentials>,
+    /// `listen.allowed_hosts`
+    pub hosts: AllowedHosts,
+    /// The time of day, for what callers are told.
+    pub clock: Arc<Clock>,
+    /// Where every request is counted.
+    pub metrics: Arc<Metrics>,
+    /// `log.hits`: the share of hits that get a line.
+    pub hits: f64,
+}
+
+impl Internal {
+    /// An endpoint of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Handler for Internal {
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
+        let started = Instant::now();
+        let trace = Trace::from_headers(request.headers());
+        let (label, ask) = self.0.understand(&request, peer, &trace);
+        let head = request.into_parts().0;
+        let mut visit = Visit { head, peer, label, started, request_id: trace.request_id, ask: None };
+        let ask = match ask {
+            Ok(ask) => ask,
+            Err(refusal) => return Either::Left(ready(self.0.refuse(&visit, &refusal))),
+        };
+        match self.0.lookup.answer_at_once(&ask, started) {
+            Some(hit) => {
+                visit.ask = Some(ask.key);
+                Either::Left(ready(self.0.answer(&visit, &hit, started)))
+            }
+            None => Either::Right(self.clone().wait(visit, ask)),
+        }
+    }
+}
+
+impl Internal {
+    /// Answers what has to be waited for; a caller who leaves meanwhile is written down as well.
+    async fn wait(self, mut visit: Visit, ask: Ask) -> Response<Bytes> {
+        visit.ask = Some(ask.key.clone());
+        let mut departure = Departure { endpoint: &self.0, visit: Some(visit) };
+        let answer = self.0.lookup.answer(ask).await;
+        match departure.visit.take() {
+            Some(visit) => self.0.answer(&visit, &answer, Instant::now()),
+            None => Response::new(Bytes::new()),
+        }
+    }
+}
+
+impl Parts {
+    /// What the request asks for, or why it is refused, and the name under which it is counted.
+    fn understand(
+        &self,
+        request: &Request<Incoming>,
+        peer: Peer,
+        trace: &Trace,
+    ) -> (RouteLabel, Result<Ask, Refusal>) {
+        if let Err(refusal) = guard::check(request, &self.hosts, peer.is_unix()) {
+            return (RouteLabel::Other, Err(refusal));
+        }
+        let policy = self.lookup.policy();
+        let rules = QueryRules { ignored: &policy.query_ignored, forwarded: &policy.query_forwarded };
+        let (label, route) =
+            route::route(request.method(), request.uri().path(), request.uri().query(), rules);
+        let ask = route.and_then(|route| self.ask(route, request.headers(), trace));
+        (label, ask)
+    }
+
+    fn ask(&self, route: Route, headers: &HeaderMap, trace: &Trace) -> Result<Ask, Refusal> {
+        let workspace = self.credentials.select(headers.get(X_WORKSPACE_ID).map(HeaderValue::as_bytes));
+        let Some(workspace) = workspace else {
+            let detail =
+                "x-workspace-id names none of the gateway's workspaces; leave it out for the default";
+            return Err(Refusal::new(ErrorCode::UnknownWorkspace, detail));
+        };
+        let key = CacheKey { workspace, version: route.version, resource: route.resource };
+        let directives = directives::read(headers, self.lookup.policy().obey_no_cache);
+        Ok(Ask { key, directives, trace: trace.clone() })
+    }
+
+    /// Answers what was refused before the lookup.
+    fn refuse(&self, visit: &Visit, refusal: &Refusal) -> Response<Bytes> {
+        let response = problem::problem(refusal, route::ALLOW, Instant::now(), &self.clock);
+        let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: Some(refusal) };
+        self.finish(visit, response, &what, Instant::now())
+    }
+
+    /// Answers a lookup.
+    fn answer(&self, visit: &Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
+        let client_max_age = self.lookup.policy().client_max_age;
+        let conditions = Conditions { headers: &visit.head.headers, client_max_age, now };
+        let response = reply::reply(answer, &conditions, &self.clock);
+        let refusal = match &answer.content {
+            Content::Refused(refusal) => Some(&**refusal),
+            Content::Stored(_) => None,
+        };
+        let what = What { outcome: &answer.outcome, timing: answer.timing, refusal };
+        self.finish(visit, response, &what, now)
+    }
+
+    fn finish(
+        &self,
+        visit: &Visit,
+        mut response: Response<Bytes>,
+        what: &What<'_>,
+        now: Instant,
+    ) -> Response<Bytes> {
+        let took = now.saturating_duration_since(visit.started);
+        let label = what.outcome.label();
+        self.metrics.request(visit.label, label, response.status(), took);
+        let sampled = label != CacheLabel::Hit || self.hits >= 1.0 || fastrand::f64() < self.hits;
+        if sampled {
+            let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
+            log(visit, response.status().as_u16(), bytes, what, took);
+        }
+        response.headers_mut().insert(X_REQUEST_ID, visit.request_id.clone());
+        response
+    }
+}
+
+/// One request, as far as the log wants to know it.
+struct Visit {
+    head: request::Parts,
+    peer: Peer,
+    label: RouteLabel,
+    started: Instant,
+    request_id: HeaderValue,
+    /// What was asked for, once that is understood.
+    ask: Option<CacheKey>,
+}
+
+/// What became of a request, as far as the log wants to know it.
+struct What<'a> {
+    outcome: &'a Outcome,
+    timing: Timing,
+    refusal: Option<&'a Refusal>,
+}
+
+/// Writes a caller down who leaves before the answer.
+struct Departure<'a> {
+    endpoint: &'a Parts,
+    visit: Option<Visit>,
+}
+
+impl Drop for Departure<'_> {
+    fn drop(&mut self) {
+        let Some(visit) = self.visit.take() else { return };
+        let took = visit.started.elapsed();
+        if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
+            self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
+        }
+        let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
+        log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took);
+    }
+}
+
+/// The line of a request.
+fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration) {
+    let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = agent.map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
+    let millis = |d: Duration| d.as_secs_f64() * 1_000.0;
+    let asked = what.timing != Timing::default();
+    tracing::info!(
+        target: "callgate::access",
+        peer = %visit.peer,
+        agent,
+        method = visit.head.method.as_str(),
+        route = visit.label.as_str(),
+        id = visit.ask.as_ref().and_then(CacheKey::call_id).map(|id| id.as_str()),
+        cache = what.outcome.label().as_str(),
+        reason = what.refusal.map(|r| r.code.as_str()).or_else(|| what.outcome.reason()),
+        cause = what.refusal.and_then(|r| r.cause.as_deref()),
+        status,
+        duration_ms = millis(took),
+        upstream_ms = asked.then(|| millis(what.timing.upstream)),
+        queue_ms = asked.then(|| millis(what.timing.queued)),
+        bytes,
+        request_id = visit.request_id.to_str().unwrap_or_default(),
+        "request"
+    );
+}

@@ -3,8 +3,10 @@
 //!
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
+//! - `settings`: what a configuration means, and what is said about a bad one.
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
 mod house;
 mod listener;
+mod settings;

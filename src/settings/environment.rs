@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 use super::{
     layers::{Layer, RawWorkspace, unknown},
     problem::Problem,
-    reader::{self, is_level},
+    reader::{self, LEVELS, is_level},
     table::{self, Kind},
     url,
 };
@@ -102,12 +102,18 @@ pub(super) fn given(env: &BTreeMap<String, String>, notices: &mut Vec<String>) -
     given
 }
 
-/// `RUST_LOG` is there for all programs and may be a bare target, which means all that it says; `log.level` may not.
+/// `RUST_LOG` is there for all programs and may be a bare target, which means all that it says, or a level's number;
+/// `log.level` may be neither.
 fn explicit(directives: &str) -> String {
     let explicit = |part: &str| {
-        let target = part.trim();
-        let bare = !target.is_empty() && !target.contains(['=', '[', '{', ']', '}']) && !is_level(target);
-        if bare { format!("{target}=trace") } else { target.to_owned() }
+        let part = part.trim();
+        let number = part.parse().ok().and_then(|number: usize| LEVELS.get(number));
+        let target = !part.contains(['=', '[', '{', ']', '}']) && !is_level(part);
+        match number {
+            Some(level) => (*level).to_owned(),
+            None if target && !part.is_empty() => format!("{part}=trace"),
+            None => part.to_owned(),
+        }
     };
     let parts = directives.split(',').map(explicit).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(",")
@@ -168,6 +174,7 @@ mod tests {
             ("callgate", "callgate=trace"),
             ("warn, hyper ,callgate=debug,", "warn,hyper=trace,callgate=debug"),
             ("WARN", "WARN"),
+            ("3", "info"),
         ] {
             assert_eq!(explicit(given), explicit_, "{given}");
         }

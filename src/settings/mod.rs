@@ -1,12 +1,12 @@
 //! The settings: `config/default.toml`, files and environment, laid on top of each other and checked.
 //!
-//! It knows each part's own `Settings` and fills them; no part knows this module, [`crate::app`] hands them out.
+//! It knows each part's own `Settings` and fills them; no part knows this module, `app` hands them out.
 //! Nothing here reads the environment or the clock: the environment is an argument. It promises that every problem is
 //! found in one go and is one line that names its setting and its layer; that no secret is in any output; and that
 //! settings that came out of it hold together.
 //!
-//! The way of a value: [`layers`] and [`environment`] make trees of known names, the `config` crate merges them,
-//! [`reader`] reads each value as the [`table`] says, [`check`] and [`check_workspaces`] look at how they fit.
+//! The way of a value: `layers` and `environment` make trees of known names, the `config` crate merges them,
+//! `reader` reads each value as the `table` says, `check` and `check_workspaces` look at how they fit.
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +29,8 @@ mod environment;
 mod layers;
 mod problem;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod table;
 mod units;
 mod url;

@@ -6,7 +6,6 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use config::{Value, ValueKind};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     REDACTED, address,
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     downstream::{AllowedHosts, BindAddress},
     lookup::FOREVER,
-    telemetry::Format,
+    telemetry::{Format, check_level},
     upstream::{
         Origin,
         credentials::{ApiKey, is_workspace_id},
@@ -117,7 +116,7 @@ pub(super) fn read(kind: Kind, value: &Value) -> Result<Checked, Fault> {
             _ => Err(fault("not a format")),
         },
         Kind::Level => Some(text()?.trim())
-            .filter(|text| are_directives(text))
+            .filter(|text| check_level(text).is_ok())
             .map(|text| Checked::Text(text.to_owned()))
             .ok_or_else(|| fault("not a level")),
         Kind::Name => Some(text()?.trim())
@@ -282,17 +281,10 @@ fn statuses(texts: &[&str]) -> Result<Vec<String>, (Option<usize>, &'static str)
     if statuses.is_empty() { Err((None, "empty")) } else { Ok(statuses) }
 }
 
-/// Whether the log understands it. A bare word would be taken for a target, so a misspelt level would log nothing or
-/// everything: bare words must be levels.
-fn are_directives(text: &str) -> bool {
-    !text.is_empty()
-        && text.split(',').all(|part| part.contains(['=', '[', '{', ']', '}']) || is_level(part))
-        && EnvFilter::builder().with_regex(false).parse(text).is_ok()
-}
+/// The words for levels, each at its number.
+pub(super) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Whether it is one of the words for a level; capitals do not count.
 pub(super) fn is_level(word: &str) -> bool {
-    ["off", "error", "warn", "info", "debug", "trace"]
-        .iter()
-        .any(|level| word.trim().eq_ignore_ascii_case(level))
+    LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
 }

@@ -91,7 +91,8 @@ impl Values {
     }
 }
 
-fn descend<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+/// What stands at a dotted path.
+pub(super) fn descend<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(tree, |value, key| {
         if let ValueKind::Table(table) = &value.kind { table.get(key) } else { None }
     })

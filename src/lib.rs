@@ -1,4 +1,51 @@
-//! callgate.
+//! callgate: a caching reverse proxy for call records.
+//!
+//! It stands between a company's services and the vendor of its phone agents: it holds the vendor's key, so that no
+//! service needs it; it keeps the records of calls that are over, asks again for those under way, merges lookups of
+//! the same call, and sends the vendor no more than it allows.
+//!
+//! # The line
+//!
+//! One request walks one way; each step hands a value to the next and is never asked again:
+//!
+//! ```text
+//! listener → connection → guard → route → lookup → memory → flight → permit → vendor → admission → memory → reply
+//! ```
+//!
+//! What travels is a [`route::Route`](downstream::route::Route), then a [`CacheKey`](call::CacheKey) in an
+//! [`Ask`](lookup::Ask), then a [`Stored`](store::Stored) or a [`Refusal`](outcome::Refusal) in an
+//! [`Answer`](lookup::Answer), and at last a response. Nothing is smuggled past in request extensions.
+//!
+//! # The house, from top to bottom
+//!
+//! A part imports from below its own line and never from above; `tests/house.rs` holds it.
+//!
+//! - [`cli`]: the commands, one small file each. The only part that reads the environment, for `main` hands it down.
+//! - [`app`]: the composition root, which makes a gateway out of settings.
+//! - [`admin`]: the operators' endpoint.
+//! - [`downstream`]: the callers' side: sockets, connections, the guard, routes, replies.
+//! - [`lookup`]: the story of a lookup; [`lookup::admission`] decides what may be kept, [`lookup::flight`] coalesces.
+//! - [`store`]: what is kept. [`upstream`]: the vendor's side: credentials, permits, the client.
+//! - [`metrics`]: what is counted. [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
+//! - [`clock`] and [`trace`]: the time of day, and who asks whom.
+//!
+//! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
+//! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.
+//!
+//! # Words
+//!
+//! *Downstream* is the callers' side and *upstream* the vendor's, as Envoy has it; RFC 9110 §3.7 uses the same words
+//! for the flow of a message. *Hit*, *miss* and *collapsed* are RFC 9211's; *fresh*, *stale*, *age* and *freshness
+//! lifetime* RFC 9111's. A *bypass* is an answer that goes past the cache because the call is still under way. A
+//! *flight* is one fetch with its *leader* and its *waiters*. A record is *final*, *settling*, *ongoing* or *suspect*.
+//!
+//! # What is never so
+//!
+//! - No request leaves for the vendor without a [`Permit`](upstream::Permit).
+//! - A [`Stored`](store::Stored) is made by admission and nowhere else.
+//! - Nothing that is not final, or a 404, is kept, unless a setting says so.
+//! - The key is in no log, error, metric, dump or response, and a body in no log.
+//! - No global state, no `unsafe`, no lock across an await; ages are counted on tokio's clock, which tests can pause.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -11,6 +58,7 @@ pub mod drain;
 pub mod lookup;
 pub mod metrics;
 pub mod outcome;
+pub mod sandbox;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -3,10 +3,12 @@
 //!
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
-//! - `settings`: what a configuration means, and what is said about a bad one.
+//! - `sandbox`: the simulated vendor, over its own sockets.
+//! - `settings`: layers, problems and their names.
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
 mod house;
 mod listener;
+mod sandbox;
 mod settings;

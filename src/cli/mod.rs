@@ -1,3 +1,77 @@
-//! One small file a command.
+//! The commands of `callgate`, one small file each. Here is what they have in common: how arguments are read, and
+//! what exit statuses say: 0 a clean end, 1 it could not run, 2 bad usage or configuration.
+//!
+//! The environment comes from `main` as a map; nothing below reads it.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use clap::{Parser, Subcommand};
 
 pub mod check;
+pub mod demo;
+pub(crate) mod duration;
+pub mod health;
+mod http;
+mod process;
+pub mod sandbox;
+pub mod serve;
+
+/// A caching reverse proxy for call records: one key, one budget, one upstream request a call
+#[derive(Debug, Parser)]
+#[command(name = "callgate", version, propagate_version = true, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (also without a command)
+    Serve(serve::Args),
+    /// Gateway and simulated vendor in one process: a tour with real requests, then something to try
+    Demo(demo::Args),
+    /// The simulated vendor alone
+    Sandbox(sandbox::Args),
+    /// Check the configuration and print what comes of it
+    Check(check::Args),
+    /// Ask a running gateway whether it is ready
+    Health(health::Args),
+}
+
+/// The status for bad usage and bad configuration.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Runs the command that the arguments name.
+pub fn run(env: &BTreeMap<String, String>) -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(args) => serve::run(&args, env),
+        Command::Demo(args) => demo::run(&args, env),
+        Command::Sandbox(args) => process::block_on(env, sandbox::run(args)),
+        Command::Check(args) => check::run(&args, env),
+        Command::Health(args) => health::run(&args, env),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_hold_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_the_gateway_is_run() {
+        let parsed =
+            Arguments::try_parse_from(["callgate", "--config", "a", "--config", "b"]).expect("arguments");
+        assert!(parsed.command.is_none());
+        assert_eq!(parsed.serve.config.len(), 2);
+        assert!(Arguments::try_parse_from(["callgate", "--config", "a", "check"]).is_err());
+    }
+}

@@ -1,0 +1,68 @@
+//! `callgate health`: asks a running gateway's `/readyz`, for containers without curl. Exit status 0 when it is ready,
+//! else 1, with the reasons on standard error.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+
+use http::StatusCode;
+
+use super::{
+    BAD_CONFIGURATION,
+    http::{Client, parse_address},
+    process,
+};
+use crate::{downstream::BindAddress, settings::Settings};
+
+/// A probe that takes longer has failed, whatever the answer would have been.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The arguments of `callgate health`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// A configuration file, to learn the admin endpoint's address from; may be given several times
+    #[arg(long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// The admin endpoint's address, as IP:PORT or unix:/path; no configuration is read then
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub admin: Option<BindAddress>,
+}
+
+/// Asks once.
+#[must_use]
+pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+    let address = match &args.admin {
+        Some(address) => address.clone(),
+        None => match Settings::load(&args.config, env)
+            .map(|loaded| loaded.settings.listen.admin.into_iter().next())
+        {
+            Ok(Some(address)) => address,
+            Ok(None) => return process::fail(&"there is no admin endpoint", BAD_CONFIGURATION),
+            Err(problems) => {
+                for problem in problems {
+                    let _ = process::fail(&problem, BAD_CONFIGURATION);
+                }
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+        },
+    };
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(&address)).await? }));
+    match asked {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(reasons)) => process::fail(&format!("not ready: {reasons}"), 1),
+        Err(error) => process::fail(&format!("no answer: {error}"), 1),
+    }
+}
+
+/// Why the gateway is not ready, if it is not.
+async fn ask(address: &BindAddress) -> std::io::Result<Option<String>> {
+    let answer = Client::connect(address).await?.get("/readyz", &[]).await?;
+    Ok(match answer.status() {
+        StatusCode::OK => None,
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Some(String::from_utf8_lossy(answer.body()).trim().replace('\n', ", "))
+        }
+        other => Some(format!("status {other}")),
+    })
+}

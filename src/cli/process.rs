@@ -1,0 +1,95 @@
+//! What every command needs of its process: a runtime, a log, signals, and limits that keep a key out of dumps.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    drain::Signals,
+    telemetry::{self, Format, Telemetry},
+};
+
+/// Says on standard error why the command ends, and with which status.
+pub(super) fn fail(what: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    // Nobody is left to tell if this fails; the status says it still.
+    let _ = writeln!(io::stderr(), "callgate: {what}");
+    ExitCode::from(status)
+}
+
+/// The runtime that everything runs on.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Sets the log up as the settings say, and `RUST_LOG` above them.
+pub(super) fn log(
+    settings: &telemetry::Settings,
+    env: &BTreeMap<String, String>,
+) -> Result<Telemetry, telemetry::Error> {
+    telemetry::init(settings, env.get("RUST_LOG").map(String::as_str), io::stderr().is_terminal())
+}
+
+/// Runs a command that has no settings, with its log at the usual level.
+pub(super) fn block_on(
+    env: &BTreeMap<String, String>,
+    command: impl Future<Output = io::Result<()>>,
+) -> ExitCode {
+    let settings = telemetry::Settings { format: Format::Auto, level: "info".to_owned(), hits: 1.0 };
+    let _log = match log(&settings, env) {
+        Ok(log) => log,
+        Err(error) => return fail(&error, super::BAD_CONFIGURATION),
+    };
+    match runtime().and_then(|runtime| runtime.block_on(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Keeps the memory of this process, where the key lies, out of core dumps and away from other processes of the same
+/// user. Both are needed: a core that is piped to a collector does not ask for the limit.
+pub(super) fn keep_from_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}
+
+/// Lets this process open as many files as it may, and says how many; `None` where there is no limit.
+pub(super) fn raise_descriptors() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if raised.is_ok() { limit.maximum } else { limit.current }
+}
+
+/// SIGTERM, and Ctrl-C.
+pub(super) struct Terminations {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Terminations {
+    /// Listens from now on; the signals do not end the process any more.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
+impl Signals for Terminations {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

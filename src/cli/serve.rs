@@ -1,0 +1,68 @@
+//! `callgate serve`: runs the gateway until it is told to end.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use super::{BAD_CONFIGURATION, process};
+use crate::{
+    app::{self, App, Surroundings},
+    drain::Ended,
+    settings::{Loaded, Settings},
+};
+
+/// The arguments of `callgate serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// A configuration file, in TOML; may be given several times, later files win
+    #[arg(long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+}
+
+/// Runs the gateway.
+#[must_use]
+pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+    let loaded = match Settings::load(&args.config, env) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems {
+                let _ = process::fail(&problem, BAD_CONFIGURATION);
+            }
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    let log = match process::log(&loaded.settings.log, env) {
+        Ok(log) => log,
+        Err(error) => return process::fail(&error, BAD_CONFIGURATION),
+    };
+    process::keep_from_dumps();
+    let ended =
+        process::runtime().map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(serve(loaded)));
+    drop(log);
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => process::fail(&error, 1),
+    }
+}
+
+async fn serve(loaded: Loaded) -> Result<(), String> {
+    let Loaded { settings, notices, .. } = loaded;
+    for notice in notices.into_iter().chain(app::without_effect(&settings)) {
+        tracing::warn!("{notice}");
+    }
+    let mut signals = process::Terminations::listen().map_err(|e| e.to_string())?;
+    let surroundings = Surroundings { descriptors: process::raise_descriptors() };
+    let app = App::bind(settings, surroundings).await.map_err(|e| e.to_string())?;
+    for address in app.internal_addresses() {
+        tracing::info!(%address, "internal endpoint listening");
+    }
+    for address in app.admin_addresses() {
+        tracing::info!(%address, "admin endpoint listening");
+    }
+    for address in app.metrics_addresses() {
+        tracing::info!(%address, "metrics endpoint listening");
+    }
+    match app.run(&mut signals).await {
+        Ended::InOrder => tracing::info!("ended in order"),
+        Ended::Cut => tracing::warn!("ended with requests under way"),
+    }
+    Ok(())
+}

@@ -58,21 +58,18 @@ pub async fn conduct(
         () = &mut served => return Ended::Cut,
     }
     gate.not_ready();
-    let closing = Instant::now() + settings.delay;
-    let mut hurried = false;
-    tokio::select! {
-        () = sleep_until(closing) => {}
-        () = signals.next() => hurried = true,
+    let hurried = tokio::select! {
+        () = sleep_until(Instant::now() + settings.delay) => false,
+        () = signals.next() => true,
         () = &mut served => return Ended::Cut,
-    }
+    };
     gate.close();
-    let over = Instant::now() + settings.timeout;
+    let patience = if hurried { Duration::ZERO } else { settings.timeout };
     let done = tokio::select! {
         biased;
         () = &mut served => true,
-        () = sleep_until(over), if !hurried => false,
-        () = signals.next(), if !hurried => false,
-        else => false,
+        () = sleep_until(Instant::now() + patience) => false,
+        () = signals.next() => false,
     };
     if done {
         return Ended::InOrder;

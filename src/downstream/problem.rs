@@ -35,10 +35,8 @@ struct VendorError<'a> {
 #[must_use]
 pub fn problem(refusal: &Refusal, allow: &'static str, now: Instant, clock: &Clock) -> Response<Bytes> {
     let code = refusal.code;
-    let reset_at = match code {
-        ErrorCode::RateLimitExceeded => refusal.retry_at.and_then(|at| iso_8601(clock, at)),
-        _other => None,
-    };
+    let limited = code == ErrorCode::RateLimitExceeded;
+    let reset_at = refusal.retry_at.filter(|_| limited).and_then(|at| iso_8601(clock, at));
     let problem = Problem {
         r#type: format!("urn:callgate:problem:{}", code.as_str()),
         title: code.title(),

@@ -42,7 +42,6 @@ enum Path<'a> {
 }
 
 /// Finds the route of a request, and under which name it is counted even if it is refused.
-#[must_use]
 pub fn route(
     method: &Method,
     path: &str,

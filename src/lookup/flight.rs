@@ -243,13 +243,13 @@ mod tests {
         let flights = flights();
         let (waiter, leader) = flights.join(&1, crashed);
         let leader = leader.expect("the first leads");
-        let leader = leader.give_up().err().expect("somebody waits");
+        let leader = leader.give_up().expect_err("somebody waits");
         drop(waiter);
         leader.deserted().await;
         // Between the desertion and the giving up somebody comes: the flight goes on.
         let (late, none) = flights.join(&1, crashed);
         assert!(none.is_none());
-        let leader = leader.give_up().err().expect("somebody waits");
+        let leader = leader.give_up().expect_err("somebody waits");
         drop(late);
         assert!(leader.give_up().is_ok());
         assert!(flights.is_empty());

@@ -137,8 +137,8 @@ struct Level<'a> {
     status: Option<Scalar<'a>>,
     end_time: Option<Scalar<'a>>,
     updated_at: Option<Scalar<'a>>,
-    call: Option<Box<Self>>,
-    data: Option<Box<Self>>,
+    /// The objects under `call` and `data`, in this order.
+    wrapped: [Option<Box<Self>>; 2],
     /// A member that counts was given twice.
     duplicate: bool,
     /// `call` and `data` were given, as whatever.
@@ -164,18 +164,9 @@ impl Level<'_> {
         if self.duplicate_wrapper {
             return Reading::Suspect(Suspicion::DuplicateMember);
         }
-        let holder = |level: &Option<Box<Self>>| level.as_ref().is_some_and(|l| l.holds_an_id());
-        let record = if holder(&self.call) {
-            self.call.as_deref()
-        } else if holder(&self.data) {
-            self.data.as_deref()
-        } else {
-            Some(&self)
-        };
-        match record {
-            Some(record) => record.facts(asked).map_or_else(Reading::Suspect, Reading::Record),
-            None => Reading::Suspect(Suspicion::NoId),
-        }
+        let wrapped = self.wrapped.iter().flatten().find(|level| level.holds_an_id());
+        let record = wrapped.map_or(&self, |level| level);
+        record.facts(asked).map_or_else(Reading::Suspect, Reading::Record)
     }
 
     fn facts(&self, asked: &CallId) -> Result<Facts, Suspicion> {
@@ -287,12 +278,9 @@ impl<'de> Visitor<'de> for LevelSeed<'_> {
                 Member::Call | Member::Data if self.wrappers => {
                     let inner = map.next_value_seed(LevelSeed { wrappers: false, ..self })?;
                     level.foreign |= inner.as_ref().is_some_and(|l| l.foreign);
-                    let (slot, seen) = match member {
-                        Member::Call => (&mut level.call, &mut level.seen_wrapper[0]),
-                        _data => (&mut level.data, &mut level.seen_wrapper[1]),
-                    };
-                    level.duplicate_wrapper |= std::mem::replace(seen, true);
-                    *slot = inner.map(Box::new);
+                    let place = usize::from(matches!(member, Member::Data));
+                    level.duplicate_wrapper |= std::mem::replace(&mut level.seen_wrapper[place], true);
+                    level.wrapped[place] = inner.map(Box::new);
                     continue;
                 }
                 Member::Call | Member::Data | Member::Other => {

@@ -2,8 +2,6 @@
 //!
 //! Its clock stands, and is moved by hand; nothing waits for time to pass but what is itself about a delay.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on shall say why")]
-
 mod faults;
 mod world;
 

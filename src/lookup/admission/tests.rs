@@ -212,7 +212,7 @@ fn a_final_record_is_not_replaced_by_less() {
         };
         match judge(&policy, &about, answer(200, body(status, None, Some(updated)))) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other => panic!("{other:?}"),
+            other @ (Verdict::Superseded(_) | Verdict::Refuse(_)) => panic!("{other:?}"),
         }
     };
     let hours = |h: i64| NOON - h * 3_600;
@@ -263,7 +263,7 @@ fn only_a_200_has_an_entity_tag_and_only_the_rest_a_retry_after() {
         let retry_after = Some(http::HeaderValue::from_static(retry_after));
         match judge(&policy(), &about, VendorAnswer { retry_after, ..answer(status, "{}") }) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other => panic!("{other:?}"),
+            other @ (Verdict::Superseded(_) | Verdict::Refuse(_)) => panic!("{other:?}"),
         }
     };
     let (ok, failed) = (stored(200, "7"), stored(500, "7"));

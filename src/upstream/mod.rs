@@ -12,6 +12,7 @@ use tokio::{
 };
 
 pub mod answer;
+pub mod breaker;
 pub mod budget;
 pub mod client;
 mod connect;
@@ -19,6 +20,7 @@ pub mod credentials;
 mod decode;
 pub mod error;
 mod rejections;
+pub mod retry;
 pub mod retry_after;
 mod tls;
 

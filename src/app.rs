@@ -87,6 +87,7 @@ pub struct App {
     admin: Endpoint<Admin>,
     scraping: Endpoint<Admin>,
     readiness: Arc<Readiness>,
+    lookup: Arc<Lookup>,
     drain: drain::Settings,
 }
 
@@ -124,7 +125,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let upstream = Upstream::new(
             settings.upstream,
-            settings.budget,
+            &settings.budget,
             Arc::clone(&credentials),
             vendor,
             Arc::clone(&clock),
@@ -145,7 +146,7 @@ impl App {
         });
         let hosts = settings.listen.allowed_hosts;
         let internal = Internal::new(handler::Parts {
-            lookup,
+            lookup: Arc::clone(&lookup),
             credentials,
             hosts: hosts.clone(),
             clock,
@@ -176,6 +177,7 @@ impl App {
                 open: beside(),
             },
             readiness,
+            lookup,
             drain: settings.drain,
         })
     }
@@ -202,7 +204,7 @@ impl App {
         let served = self.internal.serve(callers.subscribe());
         let watched = [self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe())];
         let watched = tokio::spawn(join_all(watched));
-        let gate = Stages { readiness: self.readiness, callers };
+        let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
         // A scraper's connection is not worth waiting for.
         operators.send_replace(Stage::Draining);
@@ -223,12 +225,14 @@ impl<H: crate::downstream::connection::Handler> Endpoint<H> {
 /// What the steps of the end do to the endpoints.
 struct Stages {
     readiness: Arc<Readiness>,
+    lookup: Arc<Lookup>,
     callers: watch::Sender<Stage>,
 }
 
 impl Gate for Stages {
     fn not_ready(&self) {
         self.readiness.drain();
+        self.lookup.drain();
         tracing::info!("draining: not ready any more");
     }
 

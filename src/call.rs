@@ -33,6 +33,15 @@ impl CallId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// When the call was created, in Unix seconds, where the id is a Mongo ObjectId: 24 hex digits, of which the first
+    /// eight are the time.
+    #[must_use]
+    pub fn created(&self) -> Option<i64> {
+        let hex = self.0.len() == 24 && self.0.iter().all(u8::is_ascii_hexdigit);
+        let seconds = self.as_str().get(..8).filter(|_| hex)?;
+        i64::from_str_radix(seconds, 16).ok()
+    }
+
     /// Bytes held on the heap beside the value itself.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
@@ -150,6 +159,15 @@ mod tests {
             assert!(CallId::parse(bad.as_bytes()).is_none(), "{bad:?}");
         }
         assert!(CallId::parse("a".repeat(129).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn only_an_object_id_tells_when_it_was_made() {
+        let created = |id: &str| CallId::parse(id.as_bytes()).expect("an id").created();
+        assert_eq!(created("69cf4b468d2a8a6a8e39b684"), Some(0x69cf_4b46));
+        for id in ["1234567890abcdef", "00000000013bd867b55ca000-00t00imaqj", "69cf4b468d2a8a6a8e39b68g"] {
+            assert_eq!(created(id), None, "{id}");
+        }
     }
 
     #[test]

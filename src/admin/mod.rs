@@ -32,6 +32,7 @@ use crate::{
     metrics::{EvictionReason, Metrics, Snapshot, TierUse},
     outcome::{ErrorCode, Refusal},
     trace::{Trace, X_REQUEST_ID},
+    upstream::breaker::Circuit,
 };
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -119,10 +120,20 @@ impl Parts {
         let totals = self.lookup.store().totals();
         let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
         let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });
+        let now = Instant::now();
+        let upstream = self.lookup.upstream();
+        let budgets = upstream.budgets(now);
         let snapshot = Snapshot {
             connections: self.connections.load(Ordering::Relaxed) as u64,
             tiers: tiers.collect(),
             evictions: vec![(EvictionReason::Size, evicted)],
+            cooldown: budgets.iter().map(|(_, key)| key.pause).max().unwrap_or_default(),
+            budgets: budgets.iter().map(|(name, key)| ((*name).to_owned(), key.remaining as u64)).collect(),
+            circuit: match upstream.circuit(now) {
+                Circuit::Closed => 0,
+                Circuit::HalfOpen => 1,
+                Circuit::Open => 2,
+            },
         };
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let (content_type, body) = self.metrics.render(accept, snapshot);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     AllowedHosts,
     connection::Handler,
-    directives, guard, problem,
+    directives, guard, prefer, problem,
     reply::{self, Conditions},
     route::{self, QueryRules, Route},
     socket::Peer,
@@ -78,12 +78,18 @@ impl Handler for Internal {
         let trace = Trace::from_headers(request.headers());
         let (label, ask) = self.0.understand(&request, peer, &trace);
         let head = request.into_parts().0;
-        let mut visit = Visit { head, peer, label, started, request_id: trace.request_id, ask: None };
+        let mut visit =
+            Visit { head, peer, label, started, request_id: trace.request_id, ask: None, patience: None };
         let ask = match ask {
             Ok(ask) => ask,
             Err(refusal) => return Either::Left(ready(self.0.refuse(&visit, &refusal))),
         };
-        match self.0.lookup.answer_at_once(&ask, started) {
+        if label == RouteLabel::Lookup {
+            visit.patience =
+                prefer::wait(&visit.head.headers).map(|wait| wait.min(self.0.lookup.policy().max_wait));
+        }
+        let hit = self.0.lookup.answer_at_once(&ask, started);
+        match hit.filter(|hit| visit.patience.is_none() || !hit.is_ongoing()) {
             Some(hit) => {
                 visit.ask = Some(ask.key);
                 Either::Left(ready(self.0.answer(&visit, &hit, started)))
@@ -97,8 +103,12 @@ impl Internal {
     /// Answers what has to be waited for; a caller who leaves meanwhile is written down as well.
     async fn wait(self, mut visit: Visit, ask: Ask) -> Response<Bytes> {
         visit.ask = Some(ask.key.clone());
+        let patience = visit.patience;
         let mut departure = Departure { endpoint: &self.0, visit: Some(visit) };
-        let answer = self.0.lookup.answer(ask).await;
+        let answer = match patience {
+            Some(patience) => self.0.lookup.answer_when_over(ask, patience).await,
+            None => self.0.lookup.answer(ask).await,
+        };
         match departure.visit.take() {
             Some(visit) => self.0.answer(&visit, &answer, Instant::now()),
             None => Response::new(Bytes::new()),
@@ -148,7 +158,12 @@ impl Parts {
     fn answer(&self, visit: &Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
         let client_max_age = self.lookup.policy().client_max_age;
         let conditions = Conditions { headers: &visit.head.headers, client_max_age, now };
-        let response = reply::reply(answer, &conditions, &self.clock);
+        let mut response = reply::reply(answer, &conditions, &self.clock);
+        if let Some(patience) = visit.patience
+            && let Ok(applied) = HeaderValue::try_from(format!("wait={}", patience.as_secs()))
+        {
+            response.headers_mut().insert(prefer::PREFERENCE_APPLIED, applied);
+        }
         let refusal = match &answer.content {
             Content::Refused(refusal) => Some(&**refusal),
             Content::Stored(_) => None,
@@ -186,6 +201,8 @@ struct Visit {
     request_id: HeaderValue,
     /// What was asked for, once that is understood.
     ask: Option<CacheKey>,
+    /// How long the caller is ready to wait for a call to be over.
+    patience: Option<Duration>,
 }
 
 /// What became of a request, as far as the log wants to know it.
@@ -231,7 +248,7 @@ fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration
         cause = what.refusal.and_then(|r| r.cause.as_deref()),
         status,
         duration_ms = millis(took),
-        upstream_ms = asked.then(|| millis(what.timing.upstream)),
+        upstream_ms = what.timing.upstream.map(millis),
         queue_ms = asked.then(|| millis(what.timing.queued)),
         bytes,
         request_id = visit.request_id.to_str().unwrap_or_default(),

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod handler;
 mod host;
 pub mod listener;
+pub mod prefer;
 pub mod problem;
 pub mod reply;
 pub mod route;

@@ -38,6 +38,9 @@ pub fn reply(answer: &Answer, conditions: &Conditions<'_>, clock: &Clock) -> Res
         Content::Stored(stored) => vendors(stored, &answer.outcome, conditions),
         Content::Refused(refusal) => problem::problem(refusal, route::ALLOW, conditions.now, clock),
     };
+    if let Some(pause) = answer.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+    }
     if let Some(status) = answer.outcome.cache_status().and_then(|s| HeaderValue::try_from(s).ok()) {
         response.headers_mut().insert(CACHE_STATUS, status);
     }
@@ -152,6 +155,7 @@ mod tests {
             retry_after: None,
             etag: entity_tag(b"{}"),
             updated: None,
+            started: None,
             first_final: fetched,
             fetched,
             lifetime: Duration::from_secs(lifetime),
@@ -171,8 +175,12 @@ mod tests {
         now: Instant,
         fields: &[(&'static str, &str)],
     ) -> Response<Bytes> {
-        let answer =
-            Answer { outcome, content: Content::Stored(Arc::new(stored)), timing: Timing::default() };
+        let answer = Answer {
+            outcome,
+            content: Content::Stored(Arc::new(stored)),
+            timing: Timing::default(),
+            retry_after: None,
+        };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).expect("a value"));

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{
@@ -20,6 +21,11 @@ use crate::{
     upstream::answer::VendorAnswer,
 };
 
+/// A call is this young as long as its record may not have been written yet.
+const YOUNG: Duration = Duration::from_secs(60);
+/// How long the 404 for such a call is remembered.
+const YOUNG_NOT_FOUND: Duration = Duration::from_secs(1);
+
 /// What is known beside the answer itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
@@ -33,6 +39,8 @@ pub struct Circumstances<'a> {
     pub instant: Instant,
     /// What is kept for the key, fresh or stale.
     pub kept: Option<&'a Stored>,
+    /// Whether the vendor has lately answered for something else without failing.
+    pub vendor_is_alive: bool,
 }
 
 /// What becomes of an answer.
@@ -42,6 +50,8 @@ pub enum Verdict {
     Keep(Stored),
     /// Serve it this once.
     Pass(Stored, NotKept),
+    /// The vendor's 500 for an empty list, made into the list that it means.
+    EmptyList(Stored),
     /// It would replace a final record by less: serve the kept one, and ask again after this lifetime.
     Superseded(Duration),
     /// It may not be served.
@@ -57,10 +67,31 @@ pub fn judge(policy: &Settings, about: &Circumstances<'_>, answer: VendorAnswer)
             keep(store(about, answer, Class::List, policy.list_ttl), NotKept::List)
         }
         (StatusCode::NOT_FOUND | StatusCode::GONE, Resource::Call(..)) => {
-            keep(store(about, answer, Class::NotFound, policy.not_found_ttl), NotKept::NoLifetime)
+            let lifetime = not_found_lifetime(policy, about);
+            keep(store(about, answer, Class::NotFound, lifetime), NotKept::NoLifetime)
+        }
+        (StatusCode::INTERNAL_SERVER_ERROR, Resource::List(_))
+            if policy.empty_for_500 && about.vendor_is_alive =>
+        {
+            let list = VendorAnswer {
+                status: StatusCode::OK,
+                body: Bytes::from_static(b"[]"),
+                content_type: Some(HeaderValue::from_static("application/json")),
+                last_modified: None,
+                ..answer
+            };
+            Verdict::EmptyList(store(about, list, Class::List, Duration::ZERO))
         }
         _ => Verdict::Pass(store(about, answer, Class::Failure, Duration::ZERO), NotKept::Status),
     }
+}
+
+/// How long a 404 is believed: for a call that has only just begun no longer than [`YOUNG_NOT_FOUND`], since its
+/// record may be about to appear.
+fn not_found_lifetime(policy: &Settings, about: &Circumstances<'_>) -> Duration {
+    let created = about.key.call_id().and_then(CallId::created);
+    let young = created.is_some_and(|at| UnixMillis(at * 1_000).elapsed_at(about.now) < YOUNG);
+    if young { policy.not_found_ttl.min(YOUNG_NOT_FOUND) } else { policy.not_found_ttl }
 }
 
 /// Judges a 200 for a call by its record.
@@ -81,11 +112,11 @@ fn record(policy: &Settings, about: &Circumstances<'_>, id: &CallId, answer: Ven
             (class, lifetime, Some(facts), why)
         }
     };
-    let updated = facts.as_ref().and_then(|f| f.updated);
+    let (updated, started) = facts.map_or((None, None), |facts| (facts.updated, facts.started));
     if about.kept.is_some_and(|kept| supersedes(kept, class, updated)) {
         return Verdict::Superseded(policy.settling_ttl);
     }
-    keep(Stored { updated, ..store(about, answer, class, lifetime) }, not_kept)
+    keep(Stored { updated, started, ..store(about, answer, class, lifetime) }, not_kept)
 }
 
 /// Whether what is kept is worth more than what came: a final record is not replaced by one that is not final or
@@ -148,6 +179,7 @@ fn store(about: &Circumstances<'_>, answer: VendorAnswer, class: Class, lifetime
         last_modified: answer.last_modified,
         retry_after: if ok { None } else { answer.retry_after },
         updated: None,
+        started: None,
         first_final: first_final(about).0,
         fetched: about.instant,
         lifetime,

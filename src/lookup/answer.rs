@@ -19,6 +19,8 @@ pub struct Answer {
     pub content: Content,
     /// What the fetch took, zero where there was none.
     pub timing: Timing,
+    /// When asking again may bring something new: after a wait that was in vain.
+    pub retry_after: Option<Duration>,
 }
 
 /// What is answered.
@@ -35,8 +37,8 @@ pub enum Content {
 pub struct Timing {
     /// Waiting for a permit.
     pub queued: Duration,
-    /// From sending to the answer's last byte, all tries together.
-    pub upstream: Duration,
+    /// From sending to the answer's last byte, all tries together; `None` where nothing was sent.
+    pub upstream: Option<Duration>,
 }
 
 impl Answer {
@@ -44,13 +46,13 @@ impl Answer {
     pub(super) fn hit(stored: Arc<Stored>, now: Instant) -> Self {
         let of = if stored.class == Class::NotFound { HitOf::NotFound } else { HitOf::Answer };
         let outcome = Outcome::Hit { tier: Tier::Memory, of, ttl: stored.ttl_seconds(now) };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default() }
+        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
     }
 
     /// A stale answer, as the vendor fails.
     pub(super) fn stale(stored: Arc<Stored>, now: Instant) -> Self {
         let outcome = Outcome::StaleIfError { ttl: stored.ttl_seconds(now) };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default() }
+        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
     }
 
     /// A failure that is remembered.
@@ -63,7 +65,7 @@ impl Answer {
             FailureAnswer::Vendor(stored) => Content::Stored(Arc::clone(stored)),
             FailureAnswer::Refused(refusal) => Content::Refused(Arc::clone(refusal)),
         };
-        Self { outcome, content, timing: Timing::default() }
+        Self { outcome, content, timing: Timing::default(), retry_after: None }
     }
 
     /// An answer of the vendor, kept or not.
@@ -74,20 +76,27 @@ impl Answer {
             Some(not_kept) => Fetched::NotStored(status, not_kept),
         };
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default() }
+        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
+    }
+
+    /// An empty list, which the vendor says with a 500.
+    pub(super) fn empty_list(why: Forward, list: Arc<Stored>) -> Self {
+        let result = Fetched::NotStored(StatusCode::INTERNAL_SERVER_ERROR, NotKept::List);
+        let outcome = Outcome::Forwarded { why, collapsed: false, result };
+        Self { outcome, content: Content::Stored(list), timing: Timing::default(), retry_after: None }
     }
 
     /// The kept record, served instead of an answer of the vendor that is worth less.
     pub(super) fn superseding(why: Forward, kept: Arc<Stored>) -> Self {
         let result = Fetched::NotStored(StatusCode::OK, NotKept::Superseded);
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self { outcome, content: Content::Stored(kept), timing: Timing::default() }
+        Self { outcome, content: Content::Stored(kept), timing: Timing::default(), retry_after: None }
     }
 
     /// A fetch without an answer that could be passed on.
     pub(super) fn failed(why: Forward, refusal: Arc<Refusal>) -> Self {
         let outcome = Outcome::Forwarded { why, collapsed: false, result: Fetched::Failed(refusal.code) };
-        Self { outcome, content: Content::Refused(refusal), timing: Timing::default() }
+        Self { outcome, content: Content::Refused(refusal), timing: Timing::default(), retry_after: None }
     }
 
     /// A lookup that the caller did not want to be forwarded.
@@ -99,6 +108,22 @@ impl Answer {
     pub(super) fn crashed() -> Self {
         let refusal = Refusal::new(ErrorCode::InternalError, "the fetch ended unexpectedly");
         Self::failed(Forward::UriMiss, Arc::new(refusal))
+    }
+
+    /// Whether it says no more than that there was no permit in time: another lane may have one.
+    pub(super) fn is_unasked(&self) -> bool {
+        matches!(&self.content, Content::Refused(_)) && self.timing.upstream.is_none()
+    }
+
+    /// Whether a call is said to be still under way, which is what some wait to be over.
+    #[must_use]
+    pub fn is_ongoing(&self) -> bool {
+        matches!(&self.content, Content::Stored(stored) if stored.class == Class::Ongoing)
+    }
+
+    /// Whether a call is known to be over, or not to be.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(&self.content, Content::Stored(stored) if stored.is_final() || stored.class == Class::NotFound)
     }
 
     /// The same, for a caller who joined another's flight.

@@ -3,7 +3,7 @@
 //! Until the permit is had a flight that nobody waits for any more ends and gives its place back; from then on it
 //! goes on to the end, since the request is paid for.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -16,42 +16,66 @@ use crate::{
     call::CacheKey,
     outcome::{Forward, NotKept, Refusal},
     store::{Failure, FailureAnswer, Stored},
-    upstream::{Denied, answer::VendorAnswer},
+    upstream::{
+        answer::VendorAnswer,
+        budget::{Lane, gate::Permit},
+    },
 };
 
 type Leader = flight::Leader<CacheKey, Answer>;
 
-/// Flies. Lands in every case but one: where nobody waits and nothing was spent.
-pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask) {
+/// Flies. Lands in every case but one: where nobody waits and nothing was spent. `lane` is where it waits for its
+/// permit unless somebody in a hurry joins.
+pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane: Lane) {
     let started = Instant::now();
     // Another flight may have landed between this caller's look into memory and its joining.
-    if !ask.directives.fetch_anew
-        && let Some(hit) = lookup.fresh(&ask.key, started)
+    if let Some(answer) =
+        lookup.answer_at_once(&ask, started).or_else(|| lookup.failed_recently(&ask.key, started))
     {
-        return leader.land(hit);
+        return leader.land(answer);
     }
-    if let Some(failed) = lookup.failed_recently(&ask.key, started) {
-        return leader.land(failed);
-    }
-    let mut permit = pin!(lookup.upstream.permit(ask.key.workspace));
+    let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
     let permit = loop {
-        tokio::select! {
-            biased;
-            permit = &mut permit => break permit,
-            () = leader.deserted() => match leader.give_up() {
+        match wait_for_permit(&lookup, &leader, &ask, lane).await {
+            Waited::Over(permit) => break permit,
+            Waited::Hurried => lane = Lane::Lookup,
+            Waited::Deserted => match leader.give_up() {
                 Ok(()) => return,
                 Err(wanted) => leader = wanted,
             },
         }
     };
     let sent = Instant::now();
-    let fetched = match permit {
-        Ok(permit) => lookup.upstream.fetch(&ask.key, &ask.trace, permit).await,
-        Err(denied) => Err(Denied::Unasked(denied)),
+    let (fetched, upstream) = match permit {
+        Ok(permit) => (lookup.upstream.fetch(&ask.key, &ask.trace, lane, permit).await, Some(sent)),
+        Err(refusal) => (Err(refusal), None),
     };
-    let timing = Timing { queued: sent - started, upstream: sent.elapsed() };
-    let answer = Landing { lookup: &lookup, leader: &leader, ask: &ask }.decide(fetched);
-    leader.land(Answer { timing, ..answer });
+    let timing = Timing { queued: sent - started, upstream: upstream.map(|sent| sent.elapsed()) };
+    let answer = Landing { lookup: &lookup, leader: &leader, ask: &ask }.decide(fetched, upstream.is_some());
+    let answer = Answer { timing, ..answer };
+    if answer.is_over() {
+        // Whoever watches this call need not wait for the next poll.
+        lookup.vigils.tell(&ask.key, answer.clone());
+    }
+    leader.land(answer);
+}
+
+/// How the wait for a permit ended.
+enum Waited {
+    Over(Result<Permit, Refusal>),
+    /// Somebody joined who is to be served before the lane that was waited in.
+    Hurried,
+    /// Nobody waits any more.
+    Deserted,
+}
+
+async fn wait_for_permit(lookup: &Lookup, leader: &Leader, ask: &Ask, lane: Lane) -> Waited {
+    tokio::select! {
+        biased;
+        permit = lookup.upstream.permit(ask.key.workspace, lane) => Waited::Over(permit),
+        () = leader.hurried(), if lane != Lane::Lookup => Waited::Hurried,
+        () = leader.deserted() => Waited::Deserted,
+    }
 }
 
 /// What a landing is decided by.
@@ -63,7 +87,7 @@ struct Landing<'a> {
 
 impl Landing<'_> {
     /// What the waiters get, and what stays behind in the store.
-    fn decide(&self, fetched: Result<VendorAnswer, Denied>) -> Answer {
+    fn decide(&self, fetched: Result<VendorAnswer, Refusal>, asked: bool) -> Answer {
         let now = Instant::now();
         let kept = self.lookup.store.get(&self.ask.key);
         let why = match &kept {
@@ -73,8 +97,7 @@ impl Landing<'_> {
         };
         let answer = match fetched {
             Ok(answer) => answer,
-            Err(Denied::Asked(refusal)) => return self.refused(why, kept, refusal, now, true),
-            Err(Denied::Unasked(refusal)) => return self.refused(why, kept, refusal, now, false),
+            Err(refusal) => return self.refused(why, kept, refusal, now, asked),
         };
         if let Some(moved) = answer.date.and_then(|date| self.lookup.clock.hear(date)) {
             tracing::warn!(
@@ -88,6 +111,7 @@ impl Landing<'_> {
             now: self.lookup.clock.at(now),
             instant: now,
             kept: kept.as_deref(),
+            vendor_is_alive: self.lookup.upstream.alive_beside(&self.ask.key),
         };
         match (admission::judge(&self.lookup.policy, &about, answer), kept) {
             (Verdict::Keep(stored), _) => {
@@ -96,6 +120,11 @@ impl Landing<'_> {
                 Answer::fetched(why, stored, not_kept)
             }
             (Verdict::Pass(stored, NotKept::Status), kept) => self.failed(why, kept, Arc::new(stored), now),
+            (Verdict::EmptyList(stored), _) => {
+                let stored = Arc::new(stored);
+                self.remember(&FailureAnswer::Vendor(Arc::clone(&stored)), now);
+                Answer::empty_list(why, stored)
+            }
             (Verdict::Pass(stored, not_kept), _) => {
                 if stored.status != http::StatusCode::OK {
                     // There is no such call any more, and no lifetime in which to remember that.
@@ -161,14 +190,21 @@ impl Landing<'_> {
         now: Instant,
         asked: bool,
     ) -> Option<Answer> {
-        let ttl = self.lookup.policy.failure_ttl;
-        if asked && !ttl.is_zero() && !self.leader.is_purged() {
-            let failure = Failure { answer: failure.clone(), until: now + ttl };
-            self.lookup.store.put_failure(&self.ask.key, failure);
+        if asked {
+            self.remember(failure, now);
         }
         if !answer::is_masked_by_stale(failure) {
             return None;
         }
         kept.and_then(|kept| self.lookup.stale_if_error(kept, now))
+    }
+
+    /// Lets a failure answer for its key for `failure_ttl`.
+    fn remember(&self, failure: &FailureAnswer, now: Instant) {
+        let ttl = self.lookup.policy.failure_ttl;
+        if !ttl.is_zero() && !self.leader.is_purged() {
+            let failure = Failure { answer: failure.clone(), until: now + ttl };
+            self.lookup.store.put_failure(&self.ask.key, failure);
+        }
     }
 }

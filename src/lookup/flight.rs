@@ -26,8 +26,22 @@ pub struct Flights<K, L> {
 }
 
 struct Flight<L> {
-    landing: watch::Sender<Option<L>>,
+    /// The latest news; the last of them is the landing.
+    news: watch::Sender<Option<L>>,
     purged: AtomicBool,
+    /// Whether somebody waits who is to be served before those who only poll or warm.
+    urgent: watch::Sender<bool>,
+}
+
+/// Whose flight a caller is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// One that was started for it.
+    Own,
+    /// Another caller's.
+    Another,
+    /// Another's that was not urgent until this caller came.
+    AndHurried,
 }
 
 /// A caller's place on a flight.
@@ -50,37 +64,47 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         Self { aloft: Arc::default() }
     }
 
-    /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own. Says whether another
-    /// caller's flight was joined.
+    /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own. `urgent` says that the
+    /// caller is to be served before those who only poll or warm; it makes the flight urgent that it joins.
     pub fn join_or_start<F>(
         &self,
         key: &K,
+        urgent: bool,
         crashed: fn() -> L,
         fly: impl FnOnce(Leader<K, L>) -> F,
-    ) -> (Waiter<L>, bool)
+    ) -> (Waiter<L>, Joined)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (waiter, leader) = self.join(key, crashed);
-        let collapsed = leader.is_none();
+        let (waiter, leader, joined) = self.join(key, urgent, crashed);
         if let Some(leader) = leader {
             tokio::spawn(fly(leader));
         }
-        (waiter, collapsed)
+        (waiter, joined)
     }
 
     /// Joins the flight for `key`, or starts it. With the place comes the leader where the flight is new: whoever
     /// gets it must fly it. `crashed` is what lands if the leader never does.
-    fn join(&self, key: &K, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>) {
+    fn join(&self, key: &K, urgent: bool, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>, Joined) {
         let mut aloft = lock(&self.aloft);
         if let Some(flight) = aloft.get(key) {
-            return (Waiter(flight.landing.subscribe()), None);
+            let hurried = urgent && flight.urgent.send_if_modified(|was| !std::mem::replace(was, true));
+            let joined = if hurried { Joined::AndHurried } else { Joined::Another };
+            return (Waiter(flight.news.subscribe()), None, joined);
         }
-        let (landing, place) = watch::channel(None);
-        let flight = Arc::new(Flight { landing, purged: AtomicBool::new(false) });
+        let (news, place) = watch::channel(None);
+        let flight =
+            Arc::new(Flight { news, purged: AtomicBool::new(false), urgent: watch::Sender::new(urgent) });
         aloft.insert(key.clone(), Arc::clone(&flight));
         let (key, aloft) = (key.clone(), Arc::clone(&self.aloft));
-        (Waiter(place), Some(Leader { key, flight, aloft, crashed, landed: false }))
+        (Waiter(place), Some(Leader { key, flight, aloft, crashed, landed: false }), Joined::Own)
+    }
+
+    /// Gives news to those who wait for `key`, from another source than its flight.
+    pub fn tell(&self, key: &K, news: L) {
+        if let Some(flight) = lock(&self.aloft).get(key) {
+            flight.news.send_replace(Some(news));
+        }
     }
 
     /// Marks the flights whose keys match as purged, and lets nobody join them any more: whoever asks after a purge
@@ -115,9 +139,20 @@ impl<K: Eq + Hash + Clone, L: Clone> Default for Flights<K, L> {
 }
 
 impl<L: Clone> Waiter<L> {
-    /// Waits for the landing; `None` only where the runtime ends before it.
+    /// Waits for news of which `enough` says that they are; `None` only where the runtime ends before.
+    pub async fn news(&mut self, enough: impl Fn(&L) -> bool) -> Option<L> {
+        self.0.wait_for(|news| news.as_ref().is_some_and(&enough)).await.ok()?.clone()
+    }
+
+    /// Waits for any news: for the landing, where nothing is told before it.
     pub async fn landing(mut self) -> Option<L> {
-        self.0.wait_for(Option::is_some).await.ok()?.clone()
+        self.news(|_| true).await
+    }
+
+    /// The latest news.
+    #[must_use]
+    pub fn latest(&self) -> Option<L> {
+        self.0.borrow().clone()
     }
 }
 
@@ -134,7 +169,23 @@ impl<K: Eq + Hash, L> Leader<K, L> {
 
     /// Waits until nobody waits for the flight. Somebody may join again right after.
     pub async fn deserted(&self) {
-        self.flight.landing.closed().await;
+        self.flight.news.closed().await;
+    }
+
+    /// Whether somebody waits who is to be served before those who only poll or warm.
+    pub fn is_urgent(&self) -> bool {
+        *self.flight.urgent.borrow()
+    }
+
+    /// Waits until the flight is urgent.
+    pub async fn hurried(&self) {
+        // The sender lives as long as the flight, so there is no error to come.
+        let _ = self.flight.urgent.subscribe().wait_for(|urgent| *urgent).await;
+    }
+
+    /// Tells those who wait, and flies on.
+    pub fn tell(&self, news: L) {
+        self.flight.news.send_replace(Some(news));
     }
 
     /// Ends the flight unless somebody waits for it, who then gets it back.
@@ -143,7 +194,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
     /// The leader itself, where the flight must go on.
     pub fn give_up(mut self) -> Result<(), Self> {
         let mut aloft = lock(&self.aloft);
-        if self.flight.landing.receiver_count() > 0 {
+        if self.flight.news.receiver_count() > 0 {
             drop(aloft);
             return Err(self);
         }
@@ -162,7 +213,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
     fn touch_down(&mut self, landing: L) {
         self.landed = true;
         remove(&mut lock(&self.aloft), &self.key, &self.flight);
-        self.flight.landing.send_replace(Some(landing));
+        self.flight.news.send_replace(Some(landing));
     }
 }
 
@@ -204,31 +255,70 @@ mod tests {
         "crashed"
     }
 
+    type Place = (Waiter<&'static str>, Option<Leader<u8, &'static str>>);
+
+    fn join(flights: &Flights<u8, &'static str>, key: u8) -> Place {
+        let (waiter, leader, _) = flights.join(&key, true, crashed);
+        (waiter, leader)
+    }
+
+    #[tokio::test]
+    async fn who_hurries_makes_the_flight_urgent_and_hears_of_it_once() {
+        let flights = flights();
+        let (_slow, leader, joined) = flights.join(&1, false, crashed);
+        let leader = leader.expect("the first leads");
+        assert_eq!((joined, leader.is_urgent()), (Joined::Own, false));
+        let (_also, _, joined) = flights.join(&1, false, crashed);
+        assert_eq!((joined, leader.is_urgent()), (Joined::Another, false));
+        let (_fast, _, joined) = flights.join(&1, true, crashed);
+        assert_eq!((joined, leader.is_urgent()), (Joined::AndHurried, true));
+        leader.hurried().await;
+        let (_later, _, joined) = flights.join(&1, true, crashed);
+        assert_eq!(joined, Joined::Another);
+        let (_later, _, joined) = flights.join(&1, false, crashed);
+        assert_eq!((joined, leader.is_urgent()), (Joined::Another, true));
+    }
+
+    #[tokio::test]
+    async fn news_reach_those_for_whom_they_are_enough() {
+        let flights = flights();
+        let (mut patient, leader) = join(&flights, 1);
+        let leader = leader.expect("the first leads");
+        assert_eq!(patient.latest(), None);
+        leader.tell("on the way");
+        assert_eq!(patient.latest(), Some("on the way"));
+        flights.tell(&1, "there");
+        assert_eq!(patient.news(|news| *news == "there").await, Some("there"));
+        assert!(!flights.is_empty(), "the flight goes on until it lands");
+        leader.land("landed");
+        assert!(flights.is_empty());
+    }
+
     #[tokio::test]
     async fn all_who_join_get_the_one_landing_and_the_next_starts_anew() {
         let flights = flights();
-        let (first, leader) = flights.join(&1, crashed);
+        let (first, leader) = join(&flights, 1);
         let leader = leader.expect("the first leads");
         let others: Vec<_> = (0..100)
             .map(|_| {
-                let (waiter, leader) = flights.join(&1, crashed);
+                let (waiter, leader) = join(&flights, 1);
                 assert!(leader.is_none());
                 waiter
             })
             .collect();
-        assert!(flights.join(&2, crashed).1.is_some(), "another key is another flight");
+        assert!(join(&flights, 2).1.is_some(), "another key is another flight");
         leader.land("landed");
         assert_eq!(first.landing().await, Some("landed"));
         for other in others {
             assert_eq!(other.landing().await, Some("landed"));
         }
-        assert!(flights.join(&1, crashed).1.is_some());
+        assert!(join(&flights, 1).1.is_some());
     }
 
     #[tokio::test]
     async fn a_leader_that_panics_lands_as_an_error() {
         let flights = flights();
-        let (waiter, leader) = flights.join(&1, crashed);
+        let (waiter, leader) = join(&flights, 1);
         let task = tokio::spawn(async move {
             let _leader = leader;
             panic!("on purpose");
@@ -241,13 +331,13 @@ mod tests {
     #[tokio::test]
     async fn a_deserted_flight_can_be_given_up_until_somebody_joins() {
         let flights = flights();
-        let (waiter, leader) = flights.join(&1, crashed);
+        let (waiter, leader) = join(&flights, 1);
         let leader = leader.expect("the first leads");
         let leader = leader.give_up().expect_err("somebody waits");
         drop(waiter);
         leader.deserted().await;
         // Between the desertion and the giving up somebody comes: the flight goes on.
-        let (late, none) = flights.join(&1, crashed);
+        let (late, none) = join(&flights, 1);
         assert!(none.is_none());
         let leader = leader.give_up().expect_err("somebody waits");
         drop(late);
@@ -258,11 +348,11 @@ mod tests {
     #[tokio::test]
     async fn nobody_joins_a_flight_that_was_purged() {
         let flights = flights();
-        let (before, old) = flights.join(&1, crashed);
+        let (before, old) = join(&flights, 1);
         let old = old.expect("the first leads");
         flights.purge(|key| *key == 1);
         assert!(old.is_purged());
-        let (after, new) = flights.join(&1, crashed);
+        let (after, new) = join(&flights, 1);
         let new = new.expect("a flight of its own");
         assert!(!new.is_purged());
         old.land("old");

@@ -6,15 +6,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 pub mod admission;
 pub mod answer;
 mod fetch;
 pub mod flight;
 pub mod record;
+mod wait;
 
 pub use answer::{Answer, Content, Timing};
+use flight::Joined;
 
 use crate::{
     call::CacheKey,
@@ -22,7 +24,7 @@ use crate::{
     outcome::{ErrorCode, Refusal},
     store::Store,
     trace::Trace,
-    upstream::Upstream,
+    upstream::{Upstream, budget::Lane},
 };
 
 /// The `lookup.*` and `lists.*` settings.
@@ -90,15 +92,18 @@ pub struct Lookup {
     policy: Settings,
     store: Store,
     flights: flight::Flights<CacheKey, Answer>,
+    vigils: flight::Flights<CacheKey, Answer>,
     upstream: Upstream,
     clock: Arc<Clock>,
+    draining: watch::Sender<bool>,
 }
 
 impl Lookup {
     /// A lookup over `store` and `upstream`.
     #[must_use]
     pub fn new(policy: Settings, store: Store, upstream: Upstream, clock: Arc<Clock>) -> Self {
-        Self { policy, store, flights: flight::Flights::new(), upstream, clock }
+        let (flights, vigils) = (flight::Flights::new(), flight::Flights::new());
+        Self { policy, store, flights, vigils, upstream, clock, draining: watch::Sender::new(false) }
     }
 
     /// The policy it works by.
@@ -129,15 +134,36 @@ impl Lookup {
                 Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
             return Answer::not_forwarded(refusal);
         }
+        self.answer_in(Lane::Lookup, ask).await
+    }
+
+    /// Answers one lookup, and holds the answer for up to `patience` while the call is under way.
+    pub async fn answer_when_over(self: &Arc<Self>, ask: Ask, patience: Duration) -> Answer {
+        wait::answer(self, ask, patience.min(self.policy.max_wait)).await
+    }
+
+    /// Those who wait for calls to end get what is known now, from now on.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Answers by the flight for the key, which waits for its permit in this lane unless somebody in a hurry joins.
+    async fn answer_in(self: &Arc<Self>, lane: Lane, ask: Ask) -> Answer {
         if let Some(failed) = self.failed_recently(&ask.key, Instant::now()) {
             return failed;
         }
-        let key = ask.key.clone();
-        let (place, collapsed) = self
-            .flights
-            .join_or_start(&key, Answer::crashed, |leader| fetch::fly(Arc::clone(self), leader, ask));
-        let answer = place.landing().await.unwrap_or_else(Answer::crashed);
-        if collapsed { answer.collapsed() } else { answer }
+        let urgent = lane == Lane::Lookup;
+        loop {
+            let fly = |leader| fetch::fly(Arc::clone(self), leader, ask.clone(), lane);
+            let (place, joined) = self.flights.join_or_start(&ask.key, urgent, Answer::crashed, fly);
+            let answer = place.landing().await.unwrap_or_else(Answer::crashed);
+            match joined {
+                Joined::Own => return answer,
+                // The flight was turned away in a lower lane before it heard that it was in a hurry.
+                Joined::AndHurried if answer.is_unasked() => {}
+                Joined::Another | Joined::AndHurried => return answer.collapsed(),
+            }
+        }
     }
 
     /// The answer that needs no waiting: what is fresh in memory. All that most requests ever see.

@@ -21,6 +21,8 @@ pub const MAX_DEPTH: usize = 128;
 pub struct Facts {
     /// `status`, trimmed and in lower case; `None` where it is absent or null.
     pub status: Option<String>,
+    /// `startTime`, where it can be read.
+    pub started: Option<UnixMillis>,
     /// `endTime`, where it can be read.
     pub ended: Option<UnixMillis>,
     /// `updatedAt`, where it can be read.
@@ -135,6 +137,7 @@ struct Level<'a> {
     id: Option<Scalar<'a>>,
     call_id: Option<Scalar<'a>>,
     status: Option<Scalar<'a>>,
+    start_time: Option<Scalar<'a>>,
     end_time: Option<Scalar<'a>>,
     updated_at: Option<Scalar<'a>>,
     /// The objects under `call` and `data`, in this order.
@@ -190,6 +193,7 @@ impl Level<'_> {
         }
         Ok(Facts {
             status: text(&self.status)?.map(|s| s.trim().to_lowercase()),
+            started: self.start_time.as_ref().and_then(read_time),
             ended: self.end_time.as_ref().and_then(read_time),
             updated: self.updated_at.as_ref().and_then(read_time),
         })
@@ -202,6 +206,7 @@ enum Member {
     CallId,
     Status,
     WorkspaceId,
+    StartTime,
     EndTime,
     UpdatedAt,
     Call,
@@ -224,6 +229,7 @@ impl<'de> Deserialize<'de> for Member {
                     "callId" => Member::CallId,
                     "status" => Member::Status,
                     "workspaceId" => Member::WorkspaceId,
+                    "startTime" => Member::StartTime,
                     "endTime" => Member::EndTime,
                     "updatedAt" => Member::UpdatedAt,
                     "call" => Member::Call,
@@ -264,6 +270,7 @@ impl<'de> Visitor<'de> for LevelSeed<'_> {
                 Member::Id => &mut level.id,
                 Member::CallId => &mut level.call_id,
                 Member::Status => &mut level.status,
+                Member::StartTime => &mut level.start_time,
                 Member::EndTime => &mut level.end_time,
                 Member::UpdatedAt => &mut level.updated_at,
                 Member::WorkspaceId => {

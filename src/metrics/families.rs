@@ -32,6 +32,8 @@ pub(super) struct Families {
     pub(super) upstream_duration: Histogram,
     pub(super) upstream_in_flight: AtomicI64,
     pub(super) upstream_retries: AtomicU64,
+    pub(super) budget_wait: Histogram,
+    pub(super) budget_rejected: AtomicU64,
 }
 
 /// The requests that share their route and cache labels.
@@ -121,6 +123,23 @@ impl Collector for Families {
                 MetricType::Counter,
             )?
             .encode_counter::<NoLabelSet, u64, f64>(&self.upstream_retries.load(Relaxed), None)?;
+
+        let family = encoder.encode_descriptor(
+            "budget_wait",
+            "what requests to the vendor waited for their turn",
+            Some(&seconds),
+            MetricType::Histogram,
+        )?;
+        self.budget_wait.encode(family)?;
+
+        encoder
+            .encode_descriptor(
+                "budget_rejected",
+                "requests to the vendor that got no turn: no budget in time, a pause, a full queue, an open circuit",
+                None,
+                MetricType::Counter,
+            )?
+            .encode_counter::<NoLabelSet, u64, f64>(&self.budget_rejected.load(Relaxed), None)?;
 
         encoder
             .encode_descriptor("build", "the version that runs", None, MetricType::Info)?

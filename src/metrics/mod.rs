@@ -89,6 +89,16 @@ impl Metrics {
         self.families.upstream_retries.fetch_add(1, Relaxed);
     }
 
+    /// Counts a request to the vendor that got its turn after so long.
+    pub fn budget_waited(&self, waited: Duration) {
+        self.families.budget_wait.observe(waited);
+    }
+
+    /// Counts one that got none.
+    pub fn budget_rejected(&self) {
+        self.families.budget_rejected.fetch_add(1, Relaxed);
+    }
+
     /// All families as text, with `now` for what other parts count: content type and body.
     ///
     /// OpenMetrics 1.0 where `accept` prefers it, else the older Prometheus text format 0.0.4, which everything reads.

@@ -3,6 +3,8 @@
 //! A gauge that is moved beside the thing it measures drifts from it sooner or later. So whoever renders the metrics
 //! asks the parts, lets them settle what they count lazily, and hands the numbers over as a value.
 
+use std::time::Duration;
+
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
@@ -21,6 +23,12 @@ pub struct Snapshot {
     pub tiers: Vec<TierUse>,
     /// What has left the cache since the start, by why.
     pub evictions: Vec<(EvictionReason, u64)>,
+    /// How many requests each workspace may send now, by its name.
+    pub budgets: Vec<(String, u64)>,
+    /// What is left of the longest pause that the vendor has asked for.
+    pub cooldown: Duration,
+    /// The state of the circuit: 0 closed, 1 half open, 2 open.
+    pub circuit: u8,
 }
 
 /// What one tier of the store holds.
@@ -86,6 +94,34 @@ impl Collector for Snapshot {
                 .encode_family(&[("reason", reason.as_str())])?
                 .encode_counter::<NoLabelSet, u64, f64>(n, None)?;
         }
+
+        let mut family = encoder.encode_descriptor(
+            "budget_remaining",
+            "requests that may be sent to the vendor now, by the name of the workspace",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (workspace, n) in &self.budgets {
+            family.encode_family(&[("workspace", workspace.as_str())])?.encode_gauge(n)?;
+        }
+
+        encoder
+            .encode_descriptor(
+                "upstream_cooldown",
+                "what is left of the pause that the vendor has asked for",
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&self.cooldown.as_secs_f64())?;
+
+        encoder
+            .encode_descriptor(
+                "circuit_state",
+                "whether the vendor is asked: 0 closed, 1 half open, 2 open",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&u64::from(self.circuit))?;
 
         encoder
             .encode_descriptor("connections", "open connections of callers", None, MetricType::Gauge)?

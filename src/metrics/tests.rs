@@ -26,7 +26,12 @@ fn busy() -> (Metrics, Snapshot) {
             TierUse { tier: Tier::Disk, entries: 9, bytes: 8192 },
         ],
         evictions: vec![(EvictionReason::Size, 2), (EvictionReason::Expired, 1), (EvictionReason::Purged, 0)],
+        budgets: vec![("main".to_owned(), 59)],
+        cooldown: Duration::from_millis(1_500),
+        circuit: 2,
     };
+    metrics.budget_waited(Duration::from_millis(5));
+    metrics.budget_rejected();
     (metrics, now)
 }
 
@@ -100,13 +105,18 @@ fn every_family_of_the_contract_is_there_and_none_beside_it() {
     let (metrics, now) = busy();
     let (_, body) = metrics.render(None, now);
     let expected = [
+        "callgate_budget_rejected_total",
+        "callgate_budget_remaining",
+        "callgate_budget_wait_seconds",
         "callgate_build_info",
         "callgate_cache_bytes",
         "callgate_cache_entries",
         "callgate_cache_evictions_total",
+        "callgate_circuit_state",
         "callgate_connections",
         "callgate_request_duration_seconds",
         "callgate_requests_total",
+        "callgate_upstream_cooldown_seconds",
         "callgate_upstream_in_flight",
         "callgate_upstream_request_duration_seconds",
         "callgate_upstream_requests_total",

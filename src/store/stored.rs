@@ -34,6 +34,8 @@ pub struct Stored {
     pub etag: Option<HeaderValue>,
     /// The record's `updatedAt`.
     pub updated: Option<UnixMillis>,
+    /// The record's `startTime`: how old a call is that is still under way.
+    pub started: Option<UnixMillis>,
     /// When this call was first seen to be over: what settling is counted from if it carries no readable time.
     pub first_final: Instant,
     /// When the vendor gave it.
@@ -139,6 +141,7 @@ mod tests {
             retry_after: None,
             etag: entity_tag(b"{}"),
             updated: None,
+            started: None,
             first_final: fetched,
             fetched,
             lifetime,

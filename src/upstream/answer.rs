@@ -10,6 +10,7 @@ use hyper::{
     body::{Body as _, Incoming},
     ext::ReasonPhrase,
 };
+use tokio::time::Instant;
 
 use super::{
     credentials::ApiKey,
@@ -33,6 +34,8 @@ pub struct VendorAnswer {
     pub retry_after: Option<HeaderValue>,
     /// The vendor's clock: its `date`.
     pub date: Option<UnixMillis>,
+    /// When its head had come.
+    pub began: Instant,
 }
 
 /// Whether a status may travel on at all. What is no 200 and no error is an answer to nothing that was asked:
@@ -85,6 +88,7 @@ pub(super) async fn read(
     key: &ApiKey,
     max_body: usize,
 ) -> Result<VendorAnswer, UpstreamError> {
+    let began = Instant::now();
     let (head, mut incoming) = response.into_parts();
     if leaks_in_head(&head, key) {
         return Err(UpstreamError::LeakedCredential);
@@ -109,6 +113,7 @@ pub(super) async fn read(
             .get(header::DATE)
             .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
             .map(UnixMillis::from),
+        began,
         body,
     })
 }

@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use super::breaker::Health;
 use crate::outcome::{ErrorCode, Refusal};
 
 /// Why there is no answer of the vendor that could be passed on.
@@ -48,6 +49,20 @@ impl UpstreamError {
             Self::Failing(_) => ErrorCode::UpstreamError,
             Self::CredentialsRejected(_) => ErrorCode::UpstreamCredentialsRejected,
             Self::LeakedCredential => ErrorCode::UpstreamLeakedCredential,
+        }
+    }
+
+    /// What it says about the vendor's health. A broken-off or unsound answer comes from a vendor that is there.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Connect(_) | Self::Reset { reused: false, .. } | Self::Timeout | Self::Failing(_) => {
+                Health::Failing
+            }
+            Self::Reset { reused: true, .. } | Self::Incomplete(_) => Health::Unknown,
+            Self::TooLarge | Self::Invalid(_) | Self::CredentialsRejected(_) | Self::LeakedCredential => {
+                Health::Alive
+            }
         }
     }
 

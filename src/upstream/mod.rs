@@ -1,15 +1,20 @@
 //! The vendor's side: credentials, permits, connections, and what comes back.
 //!
+//! [`budget::gate`] is what every request has to pass, [`retry`] says which are tried again, [`client`] sends one.
+//!
 //! [`Upstream::permit`] and [`Upstream::fetch`] are all that a lookup sees of it. What is kept and who waits is not
-//! known here, and no request leaves without a [`Permit`].
+//! known here, and no request leaves without a
+//! [`Permit`].
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use http::StatusCode;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 pub mod answer;
 pub mod breaker;
@@ -22,12 +27,21 @@ pub mod error;
 mod rejections;
 pub mod retry;
 pub mod retry_after;
+mod sightings;
 mod tls;
 
 use answer::VendorAnswer;
+use breaker::{Circuit, Health};
+use budget::{
+    Lane,
+    gate::{Gate, KeyState, Permit, Report},
+};
 use client::{Attempt, Vendor};
 use credentials::{Credentials, Reread};
 use error::UpstreamError;
+use rejections::Rejections;
+use retry::Ledger;
+use sightings::Sightings;
 
 use crate::{
     call::{CacheKey, WorkspaceIndex},
@@ -67,31 +81,29 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
 }
 
-/// The right to send one request. Given back when dropped.
-#[derive(Debug)]
-pub struct Permit {
-    _slot: OwnedSemaphorePermit,
-}
-
-/// Why a fetch brought nothing that may be passed on.
-#[derive(Debug)]
-pub enum Denied {
-    /// The vendor was asked.
-    Asked(Refusal),
-    /// The vendor was not asked, so nothing was spent.
-    Unasked(Refusal),
+/// What a fetch has tried already.
+#[derive(Default)]
+struct Tries {
+    /// By `upstream.retries`.
+    retries: u32,
+    /// Once more after the vendor closed a pooled connection.
+    reconnected: bool,
+    /// Once more with the key file's new key.
+    reread: bool,
 }
 
 /// The vendor, with everything that stands before it.
 pub struct Upstream {
     settings: Settings,
-    budget: budget::Settings,
+    queue_timeout: Duration,
     credentials: Arc<Credentials>,
     vendor: Arc<dyn Vendor>,
-    slots: Arc<Semaphore>,
+    gate: Arc<Gate>,
+    retries: Mutex<Ledger>,
+    sightings: Sightings,
+    rejections: Rejections,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
-    rejections: rejections::Rejections,
 }
 
 impl Upstream {
@@ -99,14 +111,25 @@ impl Upstream {
     #[must_use]
     pub fn new(
         settings: Settings,
-        budget: budget::Settings,
+        budget: &budget::Settings,
         credentials: Arc<Credentials>,
         vendor: Arc<dyn Vendor>,
         clock: Arc<Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.max_concurrency));
-        Self { settings, budget, credentials, vendor, slots, clock, metrics, rejections: Default::default() }
+        let gate = Gate::new(budget, credentials.group_limits(), settings.max_concurrency);
+        Self {
+            settings,
+            queue_timeout: budget.queue_timeout,
+            credentials,
+            vendor,
+            gate: Arc::new(gate),
+            retries: Mutex::new(Ledger::new(Instant::now())),
+            sightings: Sightings::default(),
+            rejections: Rejections::default(),
+            clock,
+            metrics,
+        }
     }
 
     /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute
@@ -125,55 +148,78 @@ impl Upstream {
         self.credentials.workspace_id(workspace).to_str().unwrap_or_default()
     }
 
-    /// Waits for the right to send one request.
+    /// Waits for the right to send one request, for `budget.queue_timeout` at the most.
     ///
     /// # Errors
-    /// Where there is none within `budget.queue_timeout`.
-    pub async fn permit(&self, _workspace: WorkspaceIndex) -> Result<Permit, Refusal> {
-        let slot = tokio::time::timeout(self.budget.queue_timeout, Arc::clone(&self.slots).acquire_owned());
-        match slot.await {
-            Ok(Ok(slot)) => Ok(Permit { _slot: slot }),
-            Ok(Err(_)) | Err(_) => {
-                let retry = Instant::now() + Duration::from_secs(1);
-                Err(Refusal::new(ErrorCode::Overloaded, "every connection to the vendor is busy")
-                    .retry_at(retry))
-            }
+    /// Where there is none in time, or the vendor is left alone for a while.
+    pub async fn permit(&self, workspace: WorkspaceIndex, lane: Lane) -> Result<Permit, Refusal> {
+        let began = Instant::now();
+        let key = self.credentials.budget_group(workspace);
+        let permit = self.gate.permit(key, lane, began + self.queue_timeout).await;
+        match &permit {
+            Ok(_) => self.metrics.budget_waited(began.elapsed()),
+            Err(_) => self.metrics.budget_rejected(),
         }
+        permit
     }
 
-    /// Asks the vendor, within `upstream.response_timeout` for all tries together.
+    /// Asks the vendor, within `upstream.response_timeout` for all tries together. Each further try has a permit of
+    /// its own.
     ///
     /// # Errors
     /// Where no answer came that may be passed on; a 429 of the vendor's is among them.
-    pub async fn fetch(&self, key: &CacheKey, trace: &Trace, permit: Permit) -> Result<VendorAnswer, Denied> {
-        let fetched = self.tries(key, trace).await;
-        drop(permit);
-        match fetched {
-            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
-                Err(Denied::Asked(self.limited(&answer)))
+    pub async fn fetch(
+        &self,
+        key: &CacheKey,
+        trace: &Trace,
+        lane: Lane,
+        permit: Permit,
+    ) -> Result<VendorAnswer, Refusal> {
+        let deadline = Instant::now() + self.settings.response_timeout;
+        let path_and_query = key.path_and_query();
+        self.retries().request(Instant::now());
+        let mut tries = Tries::default();
+        let mut permit = permit;
+        let answer = loop {
+            let answer = self.attempt(key, &path_and_query, trace, deadline, permit).await;
+            let Some(backoff) = answer.as_ref().err().and_then(|e| self.again(key, e, &mut tries)) else {
+                break answer;
+            };
+            if Instant::now() + backoff >= deadline {
+                break answer;
             }
+            tokio::time::sleep(backoff).await;
+            let group = self.credentials.budget_group(key.workspace);
+            permit = match self.gate.permit(group, lane, deadline).await {
+                Ok(permit) => permit,
+                Err(_) => break answer,
+            };
+            self.metrics.upstream_retry();
+        };
+        match answer {
+            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&answer)),
             Ok(answer) => Ok(answer),
-            Err(error) => Err(Denied::Asked(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// One try, and another where the first says that a second may do better at no risk: the vendor closed an idle
-    /// connection under us, or the key file holds another key by now.
-    async fn tries(&self, key: &CacheKey, trace: &Trace) -> Result<VendorAnswer, UpstreamError> {
-        let deadline = Instant::now() + self.settings.response_timeout;
-        let path_and_query = key.path_and_query();
-        let answer = self.attempt(key, &path_and_query, trace, deadline).await;
-        let again = match &answer {
-            Err(UpstreamError::Reset { reused, .. }) => *reused,
-            Err(UpstreamError::CredentialsRejected(401)) => self.reread(key.workspace),
-            Ok(_) | Err(_) => false,
-        };
-        if again {
-            self.metrics.upstream_retry();
-            self.attempt(key, &path_and_query, trace, deadline).await
-        } else {
-            answer
+    /// Whether to try again, and after which backoff.
+    fn again(&self, key: &CacheKey, error: &UpstreamError, tries: &mut Tries) -> Option<Duration> {
+        let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
+        if reused && !std::mem::replace(&mut tries.reconnected, true) {
+            // The vendor closed an idle connection just as the request went out: no sign of failure.
+            return Some(Duration::ZERO);
         }
+        let rejected = *error == UpstreamError::CredentialsRejected(401);
+        if rejected && !std::mem::replace(&mut tries.reread, true) {
+            return self.reread(key.workspace).then_some(Duration::ZERO);
+        }
+        if tries.retries >= self.settings.retries || !retry::may_retry(error) {
+            return None;
+        }
+        let backoff = retry::backoff(tries.retries, fastrand::f64());
+        tries.retries += 1;
+        self.retries().retry(Instant::now()).then_some(backoff)
     }
 
     async fn attempt(
@@ -182,15 +228,23 @@ impl Upstream {
         path_and_query: &str,
         trace: &Trace,
         deadline: Instant,
+        mut permit: Permit,
     ) -> Result<VendorAnswer, UpstreamError> {
         let started = Instant::now();
         let api_key = self.credentials.key(key.workspace);
         let in_flight = self.metrics.upstream_started();
         let workspace_id = self.credentials.workspace_id(key.workspace);
         let attempt = Attempt { path_and_query, key: &api_key, workspace_id, trace, deadline };
+        permit.sent();
         let answer = self.vendor.send(attempt).await;
+        permit.spend(self.report(&answer));
         match &answer {
-            Ok(_) => self.rejections.clear(key.workspace),
+            Ok(answer) => {
+                self.rejections.clear(key.workspace);
+                if !answer.status.is_server_error() {
+                    self.sightings.note(key, Instant::now());
+                }
+            }
             Err(UpstreamError::CredentialsRejected(401)) => {
                 self.rejections.note(key.workspace, Instant::now())
             }
@@ -198,6 +252,50 @@ impl Upstream {
         }
         in_flight.ended(started.elapsed(), answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
         answer
+    }
+
+    /// What the gate has to know of an answer.
+    fn report(&self, answer: &Result<VendorAnswer, UpstreamError>) -> Report {
+        let now = Instant::now();
+        match answer {
+            Ok(answer) => Report {
+                answered: Some(answer.began),
+                health: Health::Alive,
+                limited: (answer.status == StatusCode::TOO_MANY_REQUESTS)
+                    .then(|| retry_after::read(answer, self.clock.now())),
+            },
+            Err(error) => Report {
+                answered: (!matches!(error, UpstreamError::Connect(_))).then_some(now),
+                health: error.health(),
+                limited: None,
+            },
+        }
+    }
+
+    fn retries(&self) -> MutexGuard<'_, Ledger> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the vendor has lately answered for another resource than `key`, with anything but a failure.
+    #[must_use]
+    pub fn alive_beside(&self, key: &CacheKey) -> bool {
+        self.sightings.beside(key, Instant::now())
+    }
+
+    /// What each workspace may still send, by its name, and what is left of its pause.
+    #[must_use]
+    pub fn budgets(&self, now: Instant) -> Vec<(&str, KeyState)> {
+        let keys = self.gate.keys(now);
+        let state = |w: WorkspaceIndex| {
+            Some((self.credentials.name(w), *keys.get(self.credentials.budget_group(w))?))
+        };
+        self.credentials.workspaces().filter_map(state).collect()
+    }
+
+    /// The state of the circuit.
+    #[must_use]
+    pub fn circuit(&self, now: Instant) -> Circuit {
+        self.gate.circuit(now)
     }
 
     /// Whether the key file holds another key than the one that was rejected.

@@ -49,6 +49,7 @@ fn answer(status: u16, body: impl Into<String>) -> VendorAnswer {
         last_modified: None,
         retry_after: None,
         date: None,
+        began: Instant::now(),
     }
 }
 
@@ -67,6 +68,7 @@ enum Short {
     Keep(Class, u64),
     Pass(Class, NotKept),
     Superseded(u64),
+    EmptyList,
     Refuse(ErrorCode),
 }
 
@@ -75,6 +77,7 @@ fn shorten(verdict: &Verdict) -> Short {
         Verdict::Keep(stored) => Short::Keep(stored.class, stored.lifetime.as_secs()),
         Verdict::Pass(stored, why) => Short::Pass(stored.class, *why),
         Verdict::Superseded(lifetime) => Short::Superseded(lifetime.as_secs()),
+        Verdict::EmptyList(_) => Short::EmptyList,
         Verdict::Refuse(refusal) => Short::Refuse(refusal.code),
     }
 }
@@ -86,6 +89,7 @@ fn check(policy: &Settings, key: &CacheKey, kept: Option<&Stored>, answer: Vendo
         now: UnixMillis(NOON * 1_000),
         instant: kept.map_or_else(Instant::now, |k| k.fetched + Duration::from_secs(60)),
         kept,
+        vendor_is_alive: true,
     };
     shorten(&judge(policy, &about, answer))
 }
@@ -134,6 +138,7 @@ async fn without_a_readable_time_settling_is_counted_from_first_sight() {
             now: UnixMillis(NOON * 1_000),
             instant: now + Duration::from_secs(seconds),
             kept: kept.as_ref(),
+            vendor_is_alive: false,
         };
         let Verdict::Keep(stored) = judge(&policy, &about, answer(200, body("failed", None, None))) else {
             panic!("kept at {seconds}");
@@ -209,10 +214,13 @@ fn a_final_record_is_not_replaced_by_less() {
             now: UnixMillis(NOON * 1_000),
             instant: Instant::now(),
             kept: None,
+            vendor_is_alive: false,
         };
         match judge(&policy, &about, answer(200, body(status, None, Some(updated)))) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other @ (Verdict::Superseded(_) | Verdict::Refuse(_)) => panic!("{other:?}"),
+            other @ (Verdict::Superseded(_) | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
+                panic!("{other:?}")
+            }
         }
     };
     let hours = |h: i64| NOON - h * 3_600;
@@ -258,15 +266,51 @@ fn only_a_200_has_an_entity_tag_and_only_the_rest_a_retry_after() {
         now: UnixMillis(NOON * 1_000),
         instant: Instant::now(),
         kept: None,
+        vendor_is_alive: false,
     };
     let stored = |status, retry_after: &'static str| {
         let retry_after = Some(http::HeaderValue::from_static(retry_after));
         match judge(&policy(), &about, VendorAnswer { retry_after, ..answer(status, "{}") }) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other @ (Verdict::Superseded(_) | Verdict::Refuse(_)) => panic!("{other:?}"),
+            other @ (Verdict::Superseded(_) | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
+                panic!("{other:?}")
+            }
         }
     };
     let (ok, failed) = (stored(200, "7"), stored(500, "7"));
     assert!(ok.etag.is_some() && ok.retry_after.is_none());
     assert!(failed.etag.is_none() && failed.retry_after.is_some());
+}
+
+#[test]
+fn a_500_is_an_empty_list_only_where_it_is_asked_for_and_the_vendor_is_alive() {
+    let on = Settings { empty_for_500: true, ..policy() };
+    assert_eq!(check(&on, &list_key(), None, answer(500, "{}")), Short::EmptyList);
+    let failed = Short::Pass(Class::Failure, NotKept::Status);
+    assert_eq!(check(&policy(), &list_key(), None, answer(500, "{}")), failed);
+    assert_eq!(check(&on, &call_key(), None, answer(500, "{}")), failed);
+    assert_eq!(check(&on, &list_key(), None, answer(501, "{}")), failed);
+    let about = Circumstances {
+        key: &list_key(),
+        workspace_id: "ws-1",
+        now: UnixMillis(NOON * 1_000),
+        instant: Instant::now(),
+        kept: None,
+        vendor_is_alive: false,
+    };
+    assert_eq!(shorten(&judge(&on, &about, answer(500, "{}"))), failed);
+}
+
+#[test]
+fn the_404_for_a_call_that_has_just_begun_is_soon_forgotten() {
+    let lifetime = |created: i64| {
+        let id = CallId::parse(format!("{created:08x}8d2a8a6a8e39b684").as_bytes()).expect("an id");
+        let key = CacheKey { resource: Resource::Call(id, None), ..call_key() };
+        check(&policy(), &key, None, answer(404, "{}"))
+    };
+    assert_eq!(lifetime(NOON), Short::Keep(Class::NotFound, 1));
+    assert_eq!(lifetime(NOON - 59), Short::Keep(Class::NotFound, 1));
+    assert_eq!(lifetime(NOON - 60), Short::Keep(Class::NotFound, 5));
+    // By a clock that is a little ahead of ours.
+    assert_eq!(lifetime(NOON + 5), Short::Keep(Class::NotFound, 1));
 }

@@ -17,6 +17,7 @@ fn check(body: &str) -> Reading {
 fn facts(status: Option<&str>, ended: Option<i64>, updated: Option<i64>) -> Reading {
     Reading::Record(Facts {
         status: status.map(str::to_owned),
+        started: None,
         ended: ended.map(UnixMillis),
         updated: updated.map(UnixMillis),
     })

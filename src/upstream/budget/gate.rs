@@ -73,7 +73,15 @@ pub struct Permit {
     key: usize,
     ahead_after_pause: bool,
     tries_circuit: bool,
-    spent: bool,
+    fate: Fate,
+}
+
+/// How far a permit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Held,
+    Sent,
+    Settled,
 }
 
 /// What became of a request, as far as the gate has to know.
@@ -171,7 +179,7 @@ impl Gate {
         if tries_circuit {
             state.breaker.trying();
         }
-        Permit { gate: Arc::clone(self), key, ahead_after_pause, tries_circuit, spent: false }
+        Permit { gate: Arc::clone(self), key, ahead_after_pause, tries_circuit, fate: Fate::Held }
     }
 
     /// What each key may still send, in the order of the keys.
@@ -281,9 +289,14 @@ impl Drop for Place<'_> {
 }
 
 impl Permit {
+    /// The request leaves now. From here on it counts, even if nothing more is ever heard of it.
+    pub fn sent(&mut self) {
+        self.fate = Fate::Sent;
+    }
+
     /// Uses the permit up: says what became of the request that was sent with it.
     pub fn spend(mut self, report: Report) {
-        self.spent = true;
+        self.fate = Fate::Settled;
         self.settle(report);
     }
 
@@ -313,9 +326,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.spent {
-            self.settle(Report { answered: None, health: Health::Unknown, limited: None });
-        }
+        let answered = match self.fate {
+            Fate::Settled => return,
+            Fate::Held => None,
+            // The task that sent it is gone; the vendor may count it up to now.
+            Fate::Sent => Some(Instant::now()),
+        };
+        self.settle(Report { answered, health: Health::Unknown, limited: None });
     }
 }
 

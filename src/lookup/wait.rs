@@ -1,0 +1,109 @@
+//! `Prefer: wait` (RFC 7240 §4.3): holds the answer to a lookup until the call is over.
+//!
+//! However many wait for one call, one vigil asks the vendor, at a pace of its own and in a lane below that of plain
+//! lookups. All of them get the record in the moment in which it is read, by the vigil or by anybody else. A vigil
+//! that nobody waits for ends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Answer, Ask, Content, Lookup, flight};
+use crate::{call::CacheKey, clock::UnixMillis, upstream::budget::Lane};
+
+type Leader = flight::Leader<CacheKey, Answer>;
+
+/// The shortest time between two polls, and the longest.
+const PACE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+
+/// The pace grows by the length of the call so far: the longer a call lasts, the longer it is likely to last still,
+/// and the less a late answer matters.
+const SHARE_OF_AGE: u32 = 30;
+
+/// How long to wait before the next poll for a call of this age.
+fn pace(age: Duration) -> Duration {
+    (age / SHARE_OF_AGE).clamp(PACE.0, PACE.1)
+}
+
+/// How old the call of an answer is, by its record; as long as it was watched, where the record does not say.
+fn age(answer: &Answer, now: UnixMillis, watched: Duration) -> Duration {
+    let started = match &answer.content {
+        Content::Stored(stored) => stored.started,
+        Content::Refused(_) => None,
+    };
+    started.map_or(watched, |at| at.elapsed_at(now))
+}
+
+/// Answers a lookup, after up to `patience` where the call is under way.
+pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -> Answer {
+    let began = Instant::now();
+    let first = lookup.answer(ask.clone()).await;
+    if !first.is_ongoing() {
+        return first;
+    }
+    let watch = |leader| keep_vigil(Arc::clone(lookup), leader, ask.clone(), first.clone());
+    let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, false, Answer::crashed, watch);
+    let mut draining = lookup.draining.subscribe();
+    tokio::select! {
+        biased;
+        over = place.news(Answer::is_over) => match over {
+            Some(over) if joined == flight::Joined::Own => over,
+            Some(over) => over.collapsed(),
+            None => first,
+        },
+        () = sleep_until(began + patience) => latest(lookup, &place, first, began),
+        // The sender lives as long as the lookup.
+        _ = draining.wait_for(|draining| *draining) => latest(lookup, &place, first, began),
+    }
+}
+
+/// The latest that is known of a call that is still under way, and when to ask again.
+fn latest(lookup: &Lookup, place: &flight::Waiter<Answer>, first: Answer, began: Instant) -> Answer {
+    let answer = place.latest().filter(Answer::is_ongoing).unwrap_or(first);
+    let retry_after = Some(pace(age(&answer, lookup.clock.now(), began.elapsed())));
+    Answer { retry_after, ..answer }
+}
+
+/// Asks again and again until the call is over or nobody waits. What fails is passed over: those who wait have an
+/// answer already, and their own time to wait.
+async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, first: Answer) {
+    let began = Instant::now();
+    let mut latest = first;
+    loop {
+        let next = Instant::now() + pace(age(&latest, lookup.clock.now(), began.elapsed()));
+        loop {
+            tokio::select! {
+                biased;
+                () = leader.deserted() => match leader.give_up() {
+                    Ok(()) => return,
+                    Err(wanted) => leader = wanted,
+                },
+                () = sleep_until(next) => break,
+            }
+        }
+        let answer = match lookup.answer_at_once(&ask, Instant::now()) {
+            Some(hit) => hit,
+            None => lookup.answer_in(Lane::Wait, ask.clone()).await,
+        };
+        if answer.is_over() {
+            return leader.land(answer);
+        }
+        if answer.is_ongoing() {
+            leader.tell(answer.clone());
+            latest = answer;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_grows_with_the_age_of_the_call() {
+        let table = [(0, 2), (30, 2), (60, 2), (90, 3), (240, 8), (300, 10), (7_200, 10)];
+        for (age, expected) in table {
+            assert_eq!(pace(Duration::from_secs(age)), Duration::from_secs(expected), "{age}");
+        }
+    }
+}

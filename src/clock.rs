@@ -92,11 +92,14 @@ impl Clock {
     /// Hears a witness: the `Date` of an answer that the vendor has just given. Returns how far the clock was moved,
     /// in milliseconds, where it was.
     pub fn hear(&self, vendor: UnixMillis) -> Option<i64> {
-        let own = self.now();
         let system = UnixMillis::from((self.system)()?);
+        let origin = self.origin.load(Ordering::Relaxed);
+        let own = UnixMillis(origin).plus(self.started.elapsed());
         let shift = correction(own, system, vendor)?;
-        self.origin.fetch_add(shift, Ordering::Relaxed);
-        Some(shift)
+        // Of several who hear the same at once only one moves it.
+        let moved =
+            self.origin.compare_exchange(origin, origin + shift, Ordering::Relaxed, Ordering::Relaxed);
+        moved.is_ok().then_some(shift)
     }
 }
 

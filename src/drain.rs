@@ -61,7 +61,7 @@ pub async fn conduct(
     let hurried = tokio::select! {
         () = sleep_until(Instant::now() + settings.delay) => false,
         () = signals.next() => true,
-        () = &mut served => return Ended::Cut,
+        () = &mut served => return Ended::InOrder,
     };
     gate.close();
     let patience = if hurried { Duration::ZERO } else { settings.timeout };

@@ -42,8 +42,8 @@
 //! # What is never so
 //!
 //! - No request leaves for the vendor without a [`Permit`](upstream::Permit).
-//! - A [`Stored`](store::Stored) is made by admission and nowhere else.
-//! - Nothing that is not final, or a 404, is kept, unless a setting says so.
+//! - What an answer of the vendor becomes is decided by admission and nowhere else.
+//! - Nothing but final records and 404s is kept, unless a setting says so; a failure is remembered for a moment.
 //! - The key is in no log, error, metric, dump or response, and a body in no log.
 //! - No global state, no `unsafe`, no lock across an await; ages are counted on tokio's clock, which tests can pause.
 #![forbid(unsafe_code)]

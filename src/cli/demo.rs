@@ -47,7 +47,7 @@ pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return process::fail(&error, super::BAD_CONFIGURATION),
     };
-    let ended = process::runtime().and_then(|runtime| runtime.block_on(demo(args)));
+    let ended = process::run_to_end(demo(args)).flatten();
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,10 +7,7 @@ use std::{
 };
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     drain::Signals,
@@ -24,9 +21,13 @@ pub(super) fn fail(what: &dyn std::fmt::Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The runtime that everything runs on.
-pub(super) fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+/// Runs a command to its end on a runtime of its own. What then still blocks a thread, such as the look-up of a name
+/// that takes its time, is left behind: nobody waits for it any more.
+pub(super) fn run_to_end<T>(command: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 /// Sets the log up as the settings say, and `RUST_LOG` above them.
@@ -47,7 +48,7 @@ pub(super) fn block_on(
         Ok(log) => log,
         Err(error) => return fail(&error, super::BAD_CONFIGURATION),
     };
-    match runtime().and_then(|runtime| runtime.block_on(command)) {
+    match run_to_end(command).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }

@@ -34,8 +34,7 @@ pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
     };
     process::keep_from_dumps();
-    let ended =
-        process::runtime().map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(serve(loaded)));
+    let ended = process::run_to_end(serve(loaded)).map_err(|e| e.to_string()).flatten();
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -107,7 +107,7 @@ impl Internal {
         let mut departure = Departure { endpoint: &self.0, visit: Some(visit) };
         let answer = match patience {
             Some(patience) => self.0.lookup.answer_when_over(ask, patience).await,
-            None => self.0.lookup.answer(ask).await,
+            None => self.0.lookup.answer_by_flight(ask).await,
         };
         match departure.visit.take() {
             Some(visit) => self.0.answer(&visit, &answer, Instant::now()),

@@ -21,7 +21,7 @@ use crate::{
     upstream::answer::VendorAnswer,
 };
 
-/// A call is this young as long as its record may not have been written yet.
+/// The record of a call this young may not have been written yet.
 const YOUNG: Duration = Duration::from_secs(60);
 /// How long the 404 for such a call is remembered.
 const YOUNG_NOT_FOUND: Duration = Duration::from_secs(1);
@@ -35,7 +35,8 @@ pub struct Circumstances<'a> {
     pub workspace_id: &'a str,
     /// The time of day, for the times in the record.
     pub now: UnixMillis,
-    /// The same on the clock that ages are counted with.
+    /// The same on the clock that ages are counted with: when the request was sent, since what the answer says may be as
+    /// old as that (RFC 9111 §4.2.3).
     pub instant: Instant,
     /// What is kept for the key, fresh or stale.
     pub kept: Option<&'a Stored>,
@@ -66,6 +67,7 @@ pub fn judge(policy: &Settings, about: &Circumstances<'_>, answer: VendorAnswer)
         (StatusCode::OK, Resource::List(_)) => {
             keep(store(about, answer, Class::List, policy.list_ttl), NotKept::List)
         }
+        // A call that is gone is gone, even if a final record of it is kept: an erasure at the vendor must get through.
         (StatusCode::NOT_FOUND | StatusCode::GONE, Resource::Call(..)) => {
             let lifetime = not_found_lifetime(policy, about);
             keep(store(about, answer, Class::NotFound, lifetime), NotKept::NoLifetime)
@@ -90,7 +92,8 @@ pub fn judge(policy: &Settings, about: &Circumstances<'_>, answer: VendorAnswer)
 /// record may be about to appear.
 fn not_found_lifetime(policy: &Settings, about: &Circumstances<'_>) -> Duration {
     let created = about.key.call_id().and_then(CallId::created);
-    let young = created.is_some_and(|at| UnixMillis(at * 1_000).elapsed_at(about.now) < YOUNG);
+    // By a clock that may be ahead of ours; an id from the far future was not made by a clock.
+    let young = created.is_some_and(|at| (at * 1_000).abs_diff(about.now.0) < YOUNG.as_millis() as u64);
     if young { policy.not_found_ttl.min(YOUNG_NOT_FOUND) } else { policy.not_found_ttl }
 }
 

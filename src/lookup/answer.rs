@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
+use super::Directives;
 use crate::{
     outcome::{Class, ErrorCode, Fetched, Forward, HitOf, NotKept, Outcome, Refusal, Tier},
     store::{Failure, FailureAnswer, Stored},
@@ -126,10 +127,13 @@ impl Answer {
         matches!(&self.content, Content::Stored(stored) if stored.is_final() || stored.class == Class::NotFound)
     }
 
-    /// The same, for a caller who joined another's flight.
-    pub(super) fn collapsed(mut self) -> Self {
-        if let Outcome::Forwarded { collapsed, .. } = &mut self.outcome {
+    /// The same, for a caller who joined another's flight, and who may have asked on other terms.
+    pub(super) fn collapsed(mut self, own: &Directives) -> Self {
+        if let Outcome::Forwarded { collapsed, why, .. } = &mut self.outcome {
             *collapsed = true;
+            if *why == Forward::Request && !own.fetch_anew {
+                *why = Forward::UriMiss;
+            }
         }
         self
     }

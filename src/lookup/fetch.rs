@@ -3,7 +3,9 @@
 //! Until the permit is had a flight that nobody waits for any more ends and gives its place back; from then on it
 //! goes on to the end, since the request is paid for.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
 
 use tokio::time::Instant;
 
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     call::CacheKey,
-    outcome::{Forward, NotKept, Refusal},
+    outcome::{ErrorCode, Forward, NotKept, Refusal},
     store::{Failure, FailureAnswer, Stored},
     upstream::{
         answer::VendorAnswer,
@@ -47,7 +49,10 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     };
     let sent = Instant::now();
     let (fetched, upstream) = match permit {
-        Ok(permit) => (lookup.upstream.fetch(&ask.key, &ask.trace, lane, permit).await, Some(sent)),
+        Ok(permit) => {
+            let fetch = lookup.upstream.fetch(&ask.key, &ask.trace, lane, permit);
+            (AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(panicked())), Some(sent))
+        }
         Err(refusal) => (Err(refusal), None),
     };
     let timing = Timing { queued: sent - started, upstream: upstream.map(|sent| sent.elapsed()) };
@@ -58,6 +63,11 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         lookup.vigils.tell(&ask.key, answer.clone());
     }
     leader.land(answer);
+}
+
+/// A defect of ours, which is logged where it happens. It is remembered like any failure that cost a request.
+fn panicked() -> Refusal {
+    Refusal::new(ErrorCode::InternalError, "the fetch ended unexpectedly")
 }
 
 /// How the wait for a permit ended.
@@ -108,8 +118,8 @@ impl Landing<'_> {
         let about = Circumstances {
             key: &self.ask.key,
             workspace_id: self.lookup.upstream.workspace_id(self.ask.key.workspace),
-            now: self.lookup.clock.at(now),
-            instant: now,
+            now: self.lookup.clock.at(answer.sent),
+            instant: answer.sent,
             kept: kept.as_deref(),
             vendor_is_alive: self.lookup.upstream.alive_beside(&self.ask.key),
         };
@@ -133,7 +143,9 @@ impl Landing<'_> {
                 Answer::fetched(why, Arc::new(stored), Some(not_kept))
             }
             (Verdict::Superseded(lifetime), Some(kept)) => {
-                let kept = Arc::new(kept.extended(now, lifetime));
+                // What is fresh, and was passed by at a caller's wish, needs no longer life.
+                let kept =
+                    if kept.fresh_for(now).is_some() { kept } else { Arc::new(kept.extended(now, lifetime)) };
                 let _ = self.keep(&kept);
                 Answer::superseding(why, kept)
             }
@@ -147,7 +159,7 @@ impl Landing<'_> {
         if self.leader.is_purged() {
             return Some(NotKept::Purged);
         }
-        if self.ask.directives.keep_nothing {
+        if !self.leader.is_wanted() {
             return Some(NotKept::NoStore);
         }
         if !self.lookup.store.put(&self.ask.key, Arc::clone(stored)) {
@@ -205,6 +217,10 @@ impl Landing<'_> {
         if !ttl.is_zero() && !self.leader.is_purged() {
             let failure = Failure { answer: failure.clone(), until: now + ttl };
             self.lookup.store.put_failure(&self.ask.key, failure);
+            if self.leader.is_purged() {
+                // As in `keep`.
+                self.lookup.store.remove(&self.ask.key);
+            }
         }
     }
 }

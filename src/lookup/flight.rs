@@ -31,6 +31,18 @@ struct Flight<L> {
     purged: AtomicBool,
     /// Whether somebody waits who is to be served before those who only poll or warm.
     urgent: watch::Sender<bool>,
+    /// Whether somebody waits who has nothing against the landing's being kept.
+    wanted: AtomicBool,
+}
+
+/// What a caller wishes of a flight. The flight that it joins takes both over: it hurries if anybody is in a hurry,
+/// and may be kept if anybody has nothing against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// To be served before those who only poll or warm.
+    pub urgent: bool,
+    /// That what lands may be kept.
+    pub kept: bool,
 }
 
 /// Whose flight a caller is on.
@@ -64,19 +76,18 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         Self { aloft: Arc::default() }
     }
 
-    /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own. `urgent` says that the
-    /// caller is to be served before those who only poll or warm; it makes the flight urgent that it joins.
+    /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own.
     pub fn join_or_start<F>(
         &self,
         key: &K,
-        urgent: bool,
+        wish: Wish,
         crashed: fn() -> L,
         fly: impl FnOnce(Leader<K, L>) -> F,
     ) -> (Waiter<L>, Joined)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (waiter, leader, joined) = self.join(key, urgent, crashed);
+        let (waiter, leader, joined) = self.join(key, wish, crashed);
         if let Some(leader) = leader {
             tokio::spawn(fly(leader));
         }
@@ -85,16 +96,21 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 
     /// Joins the flight for `key`, or starts it. With the place comes the leader where the flight is new: whoever
     /// gets it must fly it. `crashed` is what lands if the leader never does.
-    fn join(&self, key: &K, urgent: bool, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>, Joined) {
+    fn join(&self, key: &K, wish: Wish, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>, Joined) {
         let mut aloft = lock(&self.aloft);
         if let Some(flight) = aloft.get(key) {
-            let hurried = urgent && flight.urgent.send_if_modified(|was| !std::mem::replace(was, true));
+            flight.wanted.fetch_or(wish.kept, Ordering::SeqCst);
+            let hurried = wish.urgent && flight.urgent.send_if_modified(|was| !std::mem::replace(was, true));
             let joined = if hurried { Joined::AndHurried } else { Joined::Another };
             return (Waiter(flight.news.subscribe()), None, joined);
         }
         let (news, place) = watch::channel(None);
-        let flight =
-            Arc::new(Flight { news, purged: AtomicBool::new(false), urgent: watch::Sender::new(urgent) });
+        let flight = Arc::new(Flight {
+            news,
+            purged: AtomicBool::new(false),
+            urgent: watch::Sender::new(wish.urgent),
+            wanted: AtomicBool::new(wish.kept),
+        });
         aloft.insert(key.clone(), Arc::clone(&flight));
         let (key, aloft) = (key.clone(), Arc::clone(&self.aloft));
         (Waiter(place), Some(Leader { key, flight, aloft, crashed, landed: false }), Joined::Own)
@@ -177,6 +193,11 @@ impl<K: Eq + Hash, L> Leader<K, L> {
         *self.flight.urgent.borrow()
     }
 
+    /// Whether what lands may be kept, as far as those who joined are concerned.
+    pub fn is_wanted(&self) -> bool {
+        self.flight.wanted.load(Ordering::SeqCst)
+    }
+
     /// Waits until the flight is urgent.
     pub async fn hurried(&self) {
         // The sender lives as long as the flight, so there is no error to come.
@@ -255,27 +276,30 @@ mod tests {
         "crashed"
     }
 
+    const URGENT: Wish = Wish { urgent: true, kept: true };
+    const SLOW: Wish = Wish { urgent: false, kept: false };
+
     type Place = (Waiter<&'static str>, Option<Leader<u8, &'static str>>);
 
     fn join(flights: &Flights<u8, &'static str>, key: u8) -> Place {
-        let (waiter, leader, _) = flights.join(&key, true, crashed);
+        let (waiter, leader, _) = flights.join(&key, URGENT, crashed);
         (waiter, leader)
     }
 
     #[tokio::test]
-    async fn who_hurries_makes_the_flight_urgent_and_hears_of_it_once() {
+    async fn a_flight_takes_over_what_those_who_join_it_wish() {
         let flights = flights();
-        let (_slow, leader, joined) = flights.join(&1, false, crashed);
+        let (_slow, leader, joined) = flights.join(&1, SLOW, crashed);
         let leader = leader.expect("the first leads");
         assert_eq!((joined, leader.is_urgent()), (Joined::Own, false));
-        let (_also, _, joined) = flights.join(&1, false, crashed);
-        assert_eq!((joined, leader.is_urgent()), (Joined::Another, false));
-        let (_fast, _, joined) = flights.join(&1, true, crashed);
-        assert_eq!((joined, leader.is_urgent()), (Joined::AndHurried, true));
+        let (_also, _, joined) = flights.join(&1, SLOW, crashed);
+        assert_eq!((joined, leader.is_urgent(), leader.is_wanted()), (Joined::Another, false, false));
+        let (_fast, _, joined) = flights.join(&1, URGENT, crashed);
+        assert_eq!((joined, leader.is_urgent(), leader.is_wanted()), (Joined::AndHurried, true, true));
         leader.hurried().await;
-        let (_later, _, joined) = flights.join(&1, true, crashed);
+        let (_later, _, joined) = flights.join(&1, URGENT, crashed);
         assert_eq!(joined, Joined::Another);
-        let (_later, _, joined) = flights.join(&1, false, crashed);
+        let (_later, _, joined) = flights.join(&1, SLOW, crashed);
         assert_eq!((joined, leader.is_urgent()), (Joined::Another, true));
     }
 

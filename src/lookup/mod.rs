@@ -16,7 +16,7 @@ pub mod record;
 mod wait;
 
 pub use answer::{Answer, Content, Timing};
-use flight::Joined;
+use flight::{Joined, Wish};
 
 use crate::{
     call::CacheKey,
@@ -126,9 +126,14 @@ impl Lookup {
 
     /// Answers one lookup: from memory where it is fresh, else by the flight for its key.
     pub async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
-        if let Some(hit) = self.answer_at_once(&ask, Instant::now()) {
-            return hit;
+        match self.answer_at_once(&ask, Instant::now()) {
+            Some(hit) => hit,
+            None => self.answer_by_flight(ask).await,
         }
+    }
+
+    /// Answers what is not fresh in memory: by the flight for its key.
+    pub async fn answer_by_flight(self: &Arc<Self>, ask: Ask) -> Answer {
         if ask.directives.only_if_cached {
             let refusal =
                 Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
@@ -152,16 +157,16 @@ impl Lookup {
         if let Some(failed) = self.failed_recently(&ask.key, Instant::now()) {
             return failed;
         }
-        let urgent = lane == Lane::Lookup;
+        let wish = Wish { urgent: lane == Lane::Lookup, kept: !ask.directives.keep_nothing };
         loop {
             let fly = |leader| fetch::fly(Arc::clone(self), leader, ask.clone(), lane);
-            let (place, joined) = self.flights.join_or_start(&ask.key, urgent, Answer::crashed, fly);
+            let (place, joined) = self.flights.join_or_start(&ask.key, wish, Answer::crashed, fly);
             let answer = place.landing().await.unwrap_or_else(Answer::crashed);
             match joined {
                 Joined::Own => return answer,
                 // The flight was turned away in a lower lane before it heard that it was in a hurry.
                 Joined::AndHurried if answer.is_unasked() => {}
-                Joined::Another | Joined::AndHurried => return answer.collapsed(),
+                Joined::Another | Joined::AndHurried => return answer.collapsed(&ask.directives),
             }
         }
     }

@@ -16,6 +16,9 @@ type Leader = flight::Leader<CacheKey, Answer>;
 /// The shortest time between two polls, and the longest.
 const PACE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
+/// A vigil is never in a hurry, and what it reads may be kept.
+const WISH: flight::Wish = flight::Wish { urgent: false, kept: true };
+
 /// The pace grows by the length of the call so far: the longer a call lasts, the longer it is likely to last still,
 /// and the less a late answer matters.
 const SHARE_OF_AGE: u32 = 30;
@@ -42,13 +45,13 @@ pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -
         return first;
     }
     let watch = |leader| keep_vigil(Arc::clone(lookup), leader, ask.clone(), first.clone());
-    let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, false, Answer::crashed, watch);
+    let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, WISH, Answer::crashed, watch);
     let mut draining = lookup.draining.subscribe();
     tokio::select! {
         biased;
         over = place.news(Answer::is_over) => match over {
             Some(over) if joined == flight::Joined::Own => over,
-            Some(over) => over.collapsed(),
+            Some(over) => over.collapsed(&ask.directives),
             None => first,
         },
         () = sleep_until(began + patience) => latest(lookup, &place, first, began),

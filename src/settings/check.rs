@@ -4,6 +4,7 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
+use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{address::is_loopback, layers::unreadable, problem::Problem, url, values::Values};
@@ -79,7 +80,7 @@ fn upstream(values: &Values, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether a file holds certificates. They are trusted or not when the client is built.
+/// Whether a file holds certificates that can be trusted.
 fn certificates(path: &Path) -> Result<(), String> {
     // Asked before opening, for a FIFO would block.
     if !path.metadata().map_err(unreadable)?.is_file() {
@@ -87,12 +88,9 @@ fn certificates(path: &Path) -> Result<(), String> {
     }
     let mut pem = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_CA_FILE).read_to_end(&mut pem).map_err(unreadable)?;
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        certificate.map_err(|_| "not PEM")?;
-        found += 1;
-    }
-    if found == 0 { Err("no certificate in it".to_owned()) } else { Ok(()) }
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(read.map_err(|_| "not PEM")?);
+    if usable == 0 { Err("no usable certificate in it".to_owned()) } else { Ok(()) }
 }
 
 fn lookup(values: &Values, problems: &mut Vec<Problem>) {

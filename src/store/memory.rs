@@ -100,7 +100,8 @@ impl Memory {
         self.answers.run_pending_tasks();
         self.failures.run_pending_tasks();
         super::Totals {
-            entries: self.answers.entry_count() + self.failures.entry_count(),
+            // A failure is remembered rather than kept, and lies here for a while after it is over.
+            entries: self.answers.entry_count(),
             bytes: self.answers.weighted_size() + self.failures.weighted_size(),
             evicted: self.evicted.load(Ordering::Relaxed),
         }

@@ -74,11 +74,12 @@ impl Stored {
         matches!(self.class, Class::Final | Class::Settling)
     }
 
-    /// The same answer from now on fresh for `lifetime` again, its age unchanged otherwise: for a record that an
+    /// The same answer, fresh for at least `lifetime` from now on, its age unchanged otherwise: for a record that an
     /// answer of the vendor has just failed to replace.
     #[must_use]
     pub fn extended(&self, now: Instant, lifetime: Duration) -> Self {
-        Self { lifetime: self.age(now).saturating_add(lifetime), ..self.clone() }
+        let lifetime = self.lifetime.max(self.age(now).saturating_add(lifetime));
+        Self { lifetime, ..self.clone() }
     }
 
     /// Bytes held on the heap beside the value itself: body and header values.
@@ -168,6 +169,8 @@ mod tests {
         let kept = stored(start, 10 * second).extended(now, 15 * second);
         assert_eq!(kept.age(now), 40 * second);
         assert_eq!(kept.fresh_for(now), Some(15 * second));
+        let fresh = stored(start, 90 * second).extended(now, 15 * second);
+        assert_eq!(fresh.fresh_for(now), Some(50 * second));
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub struct VendorAnswer {
     pub retry_after: Option<HeaderValue>,
     /// The vendor's clock: its `date`.
     pub date: Option<UnixMillis>,
-    /// When its head had come.
+    /// When the request was sent: what the record says it says as of then, or later.
+    pub sent: Instant,
+    /// When the head of the answer had come.
     pub began: Instant,
 }
 
@@ -79,31 +81,45 @@ fn leaks_in_head(head: &response::Parts, key: &ApiKey) -> bool {
         || head.extensions.get::<ReasonPhrase>().is_some_and(|reason| key.occurs_in(reason.as_bytes()))
 }
 
-/// Reads an answer to its end, or refuses it. Where several refusals fit the order is: leaked, credentials, invalid.
+/// An answer, or why it goes no further, and whether its connection may serve on.
+pub(super) struct Read {
+    /// What may travel on.
+    pub(super) answer: Result<VendorAnswer, UpstreamError>,
+    /// Whether the whole of the answer was read and could be read in one way only: if not, what follows on the
+    /// connection cannot be told from the rest of it.
+    pub(super) sound: bool,
+}
+
+/// Reads an answer to its end, or refuses it. Where several refusals fit the order is: leaked, credentials, invalid;
+/// so what is refused for its status is read all the same.
 ///
-/// The caller bounds the time. An answer that is refused early leaves its body unread, and so its connection unfit
-/// for another request.
+/// The caller bounds the time; `sent` is when the request was sent.
 pub(super) async fn read(
     response: http::Response<Incoming>,
     key: &ApiKey,
     max_body: usize,
-) -> Result<VendorAnswer, UpstreamError> {
+    sent: Instant,
+) -> Read {
     let began = Instant::now();
     let (head, mut incoming) = response.into_parts();
     if leaks_in_head(&head, key) {
-        return Err(UpstreamError::LeakedCredential);
+        return Read { answer: Err(UpstreamError::LeakedCredential), sound: false };
     }
-    let admissible = match admissible(head.status) {
-        Err(invalid @ UpstreamError::Invalid(_)) => return Err(invalid),
-        other => other,
+    let collected = collect(&head.headers, &mut incoming, key, max_body).await;
+    // The body was read to its end, whatever stood in it.
+    let sound = matches!(collected, Ok(_) | Err(UpstreamError::LeakedCredential)) && incoming.is_end_stream();
+    let answer = match (collected, admissible(head.status)) {
+        (Err(UpstreamError::LeakedCredential), _) => Err(UpstreamError::LeakedCredential),
+        (_, Err(refused)) => Err(refused),
+        (Err(error), Ok(())) => Err(error),
+        (Ok(body), Ok(())) => Ok(passed_on(&head, body, sent, began)),
     };
-    // What is refused for its status is read all the same: it may hold the key, and its connection stays of use.
-    let body = match (collect(&head.headers, &mut incoming, key, max_body).await, admissible) {
-        (Err(UpstreamError::LeakedCredential), _) => return Err(UpstreamError::LeakedCredential),
-        (_, Err(refused)) => return Err(refused),
-        (body, Ok(())) => body?,
-    };
-    Ok(VendorAnswer {
+    Read { answer, sound }
+}
+
+/// What travels on of an answer.
+fn passed_on(head: &response::Parts, body: Bytes, sent: Instant, began: Instant) -> VendorAnswer {
+    VendorAnswer {
         status: head.status,
         content_type: copied(&head.headers, header::CONTENT_TYPE),
         last_modified: copied(&head.headers, header::LAST_MODIFIED),
@@ -113,9 +129,10 @@ pub(super) async fn read(
             .get(header::DATE)
             .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
             .map(UnixMillis::from),
+        sent,
         began,
         body,
-    })
+    }
 }
 
 /// The body, whole and decoded.
@@ -142,7 +159,7 @@ async fn collect(
         }
     }
     let body = body.finish()?;
-    if key.occurs_in(&body) { Err(UpstreamError::LeakedCredential) } else { Ok(body) }
+    if key.occurs_in_json(&body) { Err(UpstreamError::LeakedCredential) } else { Ok(body) }
 }
 
 /// A field's first value in an allocation of its own.

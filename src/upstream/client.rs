@@ -6,7 +6,7 @@
 //! A connection from which an answer was refused is not used again: what follows on it cannot be told from the rest
 //! of what was refused.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -44,7 +44,7 @@ pub struct Attempt<'a> {
     /// Path and query, from [`crate::call::CacheKey::path_and_query`].
     pub path_and_query: &'a str,
     /// The key.
-    pub key: &'a ApiKey,
+    pub key: &'a Arc<ApiKey>,
     /// The workspace's id.
     pub workspace_id: &'a HeaderValue,
     /// Request id and trace.
@@ -118,6 +118,7 @@ impl HttpVendor {
     async fn exchange(&self, attempt: Attempt<'_>) -> Result<VendorAnswer, UpstreamError> {
         let mut request = self.request(&attempt)?;
         let connection = capture_connection(&mut request);
+        let sent = Instant::now();
         let response = match self.client.request(request).await {
             Ok(response) => response,
             Err(error) => return Err(classify(&error, &connection)),
@@ -125,11 +126,11 @@ impl HttpVendor {
         if let Some(uses) = uses(&connection) {
             uses.count();
         }
-        let answer = answer::read(response, attempt.key, self.max_body).await;
-        if matches!(&answer, Err(e) if !keeps_connection(e)) {
+        let read = answer::read(response, attempt.key, self.max_body, sent).await;
+        if !read.sound {
             poison(&connection);
         }
-        answer
+        read.answer
     }
 }
 
@@ -142,11 +143,6 @@ impl Vendor for HttpVendor {
                 .unwrap_or(Err(UpstreamError::Timeout))
         })
     }
-}
-
-/// Whether a connection may serve on after such an answer: only where the whole of it was read and understood.
-fn keeps_connection(error: &UpstreamError) -> bool {
-    matches!(error, UpstreamError::Failing(_) | UpstreamError::CredentialsRejected(_))
 }
 
 fn uses(connection: &CaptureConnection) -> Option<Uses> {

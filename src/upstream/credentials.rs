@@ -168,10 +168,14 @@ impl Credentials {
         &self.limits
     }
 
-    /// Reads the key file again, after the vendor said 401. An unreadable file leaves the key as it was. Blocks for
-    /// as long as a small local file takes, so async code calls it rarely: once for a 401.
-    pub fn reread(&self, workspace: WorkspaceIndex) -> Reread {
+    /// Looks for another key than the one that the vendor rejected: one that has been read since, else the key file's.
+    /// An unreadable file leaves the key as it was. Blocks for as long as a small local file takes, so async code
+    /// calls it rarely: once for a 401, and for readiness while one is remembered.
+    pub fn reread(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> Reread {
         let slot = self.slot(workspace);
+        if !self.key(workspace).same(rejected) {
+            return Reread::Changed;
+        }
         let KeySource::File(path) = &slot.source else { return Reread::Unchanged };
         match read_key_file(path, &self.trusted_dirs) {
             Err(error) => Reread::Unreadable(error),
@@ -313,12 +317,18 @@ mod tests {
         let all = vec![workspace("w", KeySource::File(path.clone()), None)];
         let credentials = Credentials::open(all, Vec::new()).expect("opened");
         put(&path, "before-rotation\r\n");
-        assert!(matches!(credentials.reread(only), Reread::Unchanged));
+        assert!(matches!(credentials.reread(only, &credentials.key(only)), Reread::Unchanged));
         put(&path, "after-rotation");
-        assert!(matches!(credentials.reread(only), Reread::Changed));
+        let old = credentials.key(only);
+        assert!(matches!(credentials.reread(only, &old), Reread::Changed));
+        // Whoever was rejected with the old key as well hears the same.
+        assert!(matches!(credentials.reread(only, &old), Reread::Changed));
         assert!(credentials.key(only).occurs_in(b"after-rotation"));
         fs::remove_file(&path).expect("removed");
-        assert!(matches!(credentials.reread(only), Reread::Unreadable(KeyFileError::Missing)));
+        assert!(matches!(
+            credentials.reread(only, &credentials.key(only)),
+            Reread::Unreadable(KeyFileError::Missing)
+        ));
         assert!(credentials.key(only).occurs_in(b"after-rotation"));
     }
 

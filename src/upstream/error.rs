@@ -4,6 +4,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use http::StatusCode;
+
 use super::breaker::Health;
 use crate::outcome::{ErrorCode, Refusal};
 
@@ -49,6 +51,21 @@ impl UpstreamError {
             Self::Failing(_) => ErrorCode::UpstreamError,
             Self::CredentialsRejected(_) => ErrorCode::UpstreamCredentialsRejected,
             Self::LeakedCredential => ErrorCode::UpstreamLeakedCredential,
+        }
+    }
+
+    /// The status that the vendor answered with, where that is what is wrong.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Failing(status) | Self::CredentialsRejected(status) => StatusCode::from_u16(*status).ok(),
+            Self::Connect(_)
+            | Self::Reset { .. }
+            | Self::Timeout
+            | Self::Incomplete(_)
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::LeakedCredential => None,
         }
     }
 

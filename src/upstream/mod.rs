@@ -37,7 +37,7 @@ use budget::{
     gate::{Gate, KeyState, Permit, Report},
 };
 use client::{Attempt, Vendor};
-use credentials::{Credentials, Reread};
+use credentials::{ApiKey, Credentials, Reread};
 use error::UpstreamError;
 use rejections::Rejections;
 use retry::Ledger;
@@ -86,8 +86,8 @@ pub struct Settings {
 struct Tries {
     /// By `upstream.retries`.
     retries: u32,
-    /// Once more after the vendor closed a pooled connection.
-    reconnected: bool,
+    /// After the vendor closed a pooled connection, as often as there may be such.
+    reconnected: usize,
     /// Once more with the key file's new key.
     reread: bool,
 }
@@ -137,9 +137,11 @@ impl Upstream {
     #[must_use]
     pub fn rejected(&self, now: Instant) -> Vec<&str> {
         // The file may have been changed since, and nobody has asked with the new key yet.
-        let unchanged = |workspace: &WorkspaceIndex| !self.reread(*workspace);
-        let rejected = self.rejections.current(now).into_iter().filter(unchanged);
-        rejected.map(|workspace| self.credentials.name(workspace)).collect()
+        let still = |(workspace, key): &(WorkspaceIndex, Arc<ApiKey>)| {
+            !matches!(self.credentials.reread(*workspace, key), Reread::Changed)
+        };
+        let rejected = self.rejections.current(now).into_iter().filter(still);
+        rejected.map(|(workspace, _)| self.credentials.name(workspace)).collect()
     }
 
     /// The id of a workspace, as it is sent and as it stands in the records.
@@ -181,13 +183,19 @@ impl Upstream {
         let mut tries = Tries::default();
         let mut permit = permit;
         let answer = loop {
-            let answer = self.attempt(key, &path_and_query, trace, deadline, permit).await;
-            let Some(backoff) = answer.as_ref().err().and_then(|e| self.again(key, e, &mut tries)) else {
+            let api_key = self.credentials.key(key.workspace);
+            let attempt = Attempt {
+                path_and_query: &path_and_query,
+                key: &api_key,
+                workspace_id: self.credentials.workspace_id(key.workspace),
+                trace,
+                deadline,
+            };
+            let answer = self.attempt(attempt, key, permit).await;
+            let again = answer.as_ref().err().and_then(|error| self.again(key, error, &api_key, &mut tries));
+            let Some(backoff) = again.filter(|backoff| Instant::now() + *backoff < deadline) else {
                 break answer;
             };
-            if Instant::now() + backoff >= deadline {
-                break answer;
-            }
             tokio::time::sleep(backoff).await;
             let group = self.credentials.budget_group(key.workspace);
             permit = match self.gate.permit(group, lane, deadline).await {
@@ -204,15 +212,23 @@ impl Upstream {
     }
 
     /// Whether to try again, and after which backoff.
-    fn again(&self, key: &CacheKey, error: &UpstreamError, tries: &mut Tries) -> Option<Duration> {
+    fn again(
+        &self,
+        key: &CacheKey,
+        error: &UpstreamError,
+        sent: &ApiKey,
+        tries: &mut Tries,
+    ) -> Option<Duration> {
         let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
-        if reused && !std::mem::replace(&mut tries.reconnected, true) {
-            // The vendor closed an idle connection just as the request went out: no sign of failure.
+        if reused && tries.reconnected <= self.settings.max_concurrency {
+            // The vendor closed an idle connection just as the request went out: no sign of failure, and the next one
+            // in the pool may have gone the same way.
+            tries.reconnected += 1;
             return Some(Duration::ZERO);
         }
         let rejected = *error == UpstreamError::CredentialsRejected(401);
         if rejected && !std::mem::replace(&mut tries.reread, true) {
-            return self.reread(key.workspace).then_some(Duration::ZERO);
+            return self.has_another_key(key.workspace, sent).then_some(Duration::ZERO);
         }
         if tries.retries >= self.settings.retries || !retry::may_retry(error) {
             return None;
@@ -224,33 +240,34 @@ impl Upstream {
 
     async fn attempt(
         &self,
+        attempt: Attempt<'_>,
         key: &CacheKey,
-        path_and_query: &str,
-        trace: &Trace,
-        deadline: Instant,
         mut permit: Permit,
     ) -> Result<VendorAnswer, UpstreamError> {
         let started = Instant::now();
-        let api_key = self.credentials.key(key.workspace);
+        let api_key = Arc::clone(attempt.key);
         let in_flight = self.metrics.upstream_started();
-        let workspace_id = self.credentials.workspace_id(key.workspace);
-        let attempt = Attempt { path_and_query, key: &api_key, workspace_id, trace, deadline };
         permit.sent();
         let answer = self.vendor.send(attempt).await;
         permit.spend(self.report(&answer));
         match &answer {
-            Ok(answer) => {
-                self.rejections.clear(key.workspace);
-                if !answer.status.is_server_error() {
-                    self.sightings.note(key, Instant::now());
+            Ok(answer) if !answer.status.is_server_error() => {
+                self.sightings.note(key, Instant::now());
+                // A 429 may come before anybody has looked at the key.
+                if answer.status != StatusCode::TOO_MANY_REQUESTS {
+                    self.rejections.clear(key.workspace, &api_key);
                 }
             }
             Err(UpstreamError::CredentialsRejected(401)) => {
-                self.rejections.note(key.workspace, Instant::now())
+                self.rejections.note(key.workspace, api_key, Instant::now());
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
-        in_flight.ended(started.elapsed(), answer.as_ref().map(|a| a.status).map_err(UpstreamError::code));
+        let result = match &answer {
+            Ok(answer) => Ok(answer.status),
+            Err(error) => error.status().ok_or(error.code()),
+        };
+        in_flight.ended(started.elapsed(), result);
         answer
     }
 
@@ -298,21 +315,17 @@ impl Upstream {
         self.gate.circuit(now)
     }
 
-    /// Whether the key file holds another key than the one that was rejected.
-    fn reread(&self, workspace: WorkspaceIndex) -> bool {
+    /// Whether there is another key by now than the one that was rejected.
+    fn has_another_key(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> bool {
         let name = self.credentials.name(workspace);
-        match self.credentials.reread(workspace) {
+        match self.credentials.reread(workspace, rejected) {
             Reread::Changed => {
-                self.rejections.clear(workspace);
-                tracing::info!(
-                    workspace = name,
-                    "the key was rejected and its file has changed; the new one is used"
-                );
+                tracing::info!(workspace = name, "the key was rejected, and there is another one by now");
                 true
             }
             Reread::Unchanged => false,
             Reread::Unreadable(error) => {
-                tracing::warn!(workspace = name, %error, "the key was rejected and its file cannot be read again");
+                tracing::warn!(workspace = name, %error, "the key was rejected, and its file cannot be read again");
                 false
             }
         }

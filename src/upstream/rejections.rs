@@ -1,43 +1,53 @@
-//! Remembers which workspaces' keys the vendor rejected lately, for readiness: a 401 means that every miss will fail
-//! until somebody changes the key. A 403 says less, and is not remembered.
+//! Remembers which keys the vendor rejected lately, for readiness: a 401 means that every miss will fail until somebody
+//! changes the key. A 403 says less, and is not remembered.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::credentials::ApiKey;
 use crate::call::WorkspaceIndex;
 
-/// How long a 401 counts where the key file stays as it is: so long, and a gateway that is not asked any more while
-/// it is not ready gets another chance.
+/// How long a 401 counts where the key stays as it is: so long, and a gateway that is not asked any more while it is
+/// not ready gets another chance.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The rejections.
 #[derive(Debug, Default)]
-pub(super) struct Rejections(Mutex<BTreeMap<WorkspaceIndex, Instant>>);
+pub(super) struct Rejections(Mutex<BTreeMap<WorkspaceIndex, Rejection>>);
+
+#[derive(Debug)]
+struct Rejection {
+    key: Arc<ApiKey>,
+    until: Instant,
+}
 
 impl Rejections {
-    /// A 401, even after the key file was read again.
-    pub(super) fn note(&self, workspace: WorkspaceIndex, now: Instant) {
-        self.lock().insert(workspace, now + REMEMBERED);
+    /// A 401 for this key.
+    pub(super) fn note(&self, workspace: WorkspaceIndex, key: Arc<ApiKey>, now: Instant) {
+        self.lock().insert(workspace, Rejection { key, until: now + REMEMBERED });
     }
 
-    /// The key works, or is another one now.
-    pub(super) fn clear(&self, workspace: WorkspaceIndex) {
-        self.lock().remove(&workspace);
-    }
-
-    /// The workspaces whose key was rejected and has not been changed.
-    pub(super) fn current(&self, now: Instant) -> Vec<WorkspaceIndex> {
+    /// This key works after all.
+    pub(super) fn clear(&self, workspace: WorkspaceIndex, key: &ApiKey) {
         let mut rejections = self.lock();
-        rejections.retain(|_, until| now < *until);
-        rejections.keys().copied().collect()
+        if rejections.get(&workspace).is_some_and(|rejection| rejection.key.same(key)) {
+            rejections.remove(&workspace);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkspaceIndex, Instant>> {
+    /// The workspaces whose key was rejected lately, with that key.
+    pub(super) fn current(&self, now: Instant) -> Vec<(WorkspaceIndex, Arc<ApiKey>)> {
+        let mut rejections = self.lock();
+        rejections.retain(|_, rejection| now < rejection.until);
+        rejections.iter().map(|(workspace, rejection)| (*workspace, Arc::clone(&rejection.key))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkspaceIndex, Rejection>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -47,15 +57,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejection_counts_for_a_minute_or_until_the_key_changes() {
+    async fn a_rejection_counts_for_a_minute_or_until_that_key_works() {
+        let key = |text: &str| Arc::new(ApiKey::parse(text.as_bytes()).expect("a key"));
         let rejections = Rejections::default();
         let now = Instant::now();
         let (one, two) = (WorkspaceIndex(1), WorkspaceIndex(2));
-        rejections.note(one, now);
-        rejections.note(two, now + REMEMBERED / 2);
-        assert_eq!(rejections.current(now), [one, two]);
-        assert_eq!(rejections.current(now + REMEMBERED), [two]);
-        rejections.clear(two);
-        assert_eq!(rejections.current(now + REMEMBERED), []);
+        let current =
+            |at| rejections.current(at).into_iter().map(|(workspace, _)| workspace).collect::<Vec<_>>();
+        rejections.note(one, key("old"), now);
+        rejections.note(two, key("old"), now + REMEMBERED / 2);
+        assert_eq!(current(now), [one, two]);
+        assert_eq!(current(now + REMEMBERED), [two]);
+        rejections.clear(two, &key("another"));
+        assert_eq!(current(now + REMEMBERED), [two]);
+        rejections.clear(two, &key("old"));
+        assert_eq!(current(now + REMEMBERED), []);
     }
 }

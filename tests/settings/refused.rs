@@ -86,7 +86,7 @@ fn each_bad_setting_is_one_line_that_names_setting_and_layer() {
         ),
         ("upstream.ca_file = '/nowhere/ca.pem'", "upstream.ca_file (text:1): the file does not exist"),
         ("upstream.ca_file = '/dev/null'", "upstream.ca_file (text:1): not a regular file"),
-        ("upstream.ca_file = 'Cargo.toml'", "upstream.ca_file (text:1): no certificate in it"),
+        ("upstream.ca_file = 'Cargo.toml'", "upstream.ca_file (text:1): no usable certificate in it"),
         ("lookup.final_statuses = []", "lookup.final_statuses (text:1): empty"),
         ("lookup.final_statuses = ['failed', ' ']", "lookup.final_statuses[1] (text:1): empty"),
         (

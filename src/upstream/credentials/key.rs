@@ -55,11 +55,47 @@ impl ApiKey {
         self.0.len() >= Self::MIN_SEARCHED && memmem::find(bytes, &self.0).is_some()
     }
 
+    /// The same for a body that may be JSON, where a string can spell the key in escapes (RFC 8259 §7): `\/` for a
+    /// slash is common, `\u0061` for a letter is allowed.
+    #[must_use]
+    pub fn occurs_in_json(&self, body: &[u8]) -> bool {
+        self.occurs_in(body)
+            || (memchr::memchr(b'\\', body).is_some() && self.occurs_in(&without_escapes(body)))
+    }
+
     /// Whether both are one key. Answers "did the file change"; no caller can time it, so it is not constant-time.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.0 == other.0
     }
+}
+
+/// A body with the escapes undone that can stand for visible ASCII; any other is left as it is.
+fn without_escapes(body: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(body.len()));
+    let mut rest = body;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        plain.extend_from_slice(before);
+        let (byte, length) = match escape {
+            [_, b'u', digits @ ..] => match digits.get(..4).and_then(hex) {
+                Some(byte) => (byte, 6),
+                None => (b'\\', 1),
+            },
+            [_, escaped @ (b'/' | b'"' | b'\\'), ..] => (*escaped, 2),
+            _ => (b'\\', 1),
+        };
+        plain.push(byte);
+        rest = &escape[length..];
+    }
+    plain.extend_from_slice(rest);
+    plain
+}
+
+/// The ASCII byte that four hex digits stand for.
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u32::from_str_radix(digits, 16).ok().and_then(|code| u8::try_from(code).ok()).filter(u8::is_ascii)
 }
 
 impl PartialEq for ApiKey {
@@ -107,6 +143,23 @@ mod tests {
 
     fn key(raw: &str) -> ApiKey {
         ApiKey::parse(raw.as_bytes()).expect("a key")
+    }
+
+    #[test]
+    fn a_key_is_found_however_json_spells_it() {
+        let key = key("can/ary\\0071");
+        for body in [
+            r#"{"a":"can/ary\\0071"}"#,
+            r#"{"a":"can\/ary\\0071"}"#,
+            r#"{"a":"\u0063\u0061\u006e\u002Fary\u005c0071"}"#,
+            r#"{"b":"\n","a":"xcan\/ar\u0079\\0071x"}"#,
+            r"can/ary\0071",
+        ] {
+            assert!(key.occurs_in_json(body.as_bytes()), "{body}");
+        }
+        for body in [r#"{"a":"can\u012fary"}"#, r"\", r"\u", r"\u00", r"\u00zz\u0063", r#"{"a":"can/ary"}"#] {
+            assert!(!key.occurs_in_json(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]

@@ -143,7 +143,11 @@ fn invite(internal: SocketAddr, admin: SocketAddr, vendor: &Handle) -> io::Resul
     let settled = vendor.settled_ids().pop().unwrap_or_default();
     let ongoing = vendor.start_call();
     let mut out = io::stdout().lock();
-    writeln!(out, "\nThe gateway serves on. In another terminal:\n")?;
+    writeln!(
+        out,
+        "\nThe gateway serves on. For up to a minute the tour has used the vendor's requests up: what is kept is"
+    )?;
+    writeln!(out, "answered, the rest gets a 429 that says when. In another terminal:\n")?;
     writeln!(out, "  a call that is over   curl -i http://{internal}/v2/api/call-history/{settled}")?;
     writeln!(out, "  a call under way      curl -i http://{internal}/calls/{ongoing}")?;
     writeln!(

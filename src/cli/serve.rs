@@ -44,8 +44,11 @@ pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
 
 async fn serve(loaded: Loaded) -> Result<(), String> {
     let Loaded { settings, notices, .. } = loaded;
-    for notice in notices.into_iter().chain(app::without_effect(&settings)) {
-        tracing::warn!("{notice}");
+    for notice in notices {
+        tracing::info!("{notice}");
+    }
+    for unbuilt in app::without_effect(&settings) {
+        tracing::warn!("{unbuilt}");
     }
     let mut signals = process::Terminations::listen().map_err(|e| e.to_string())?;
     let surroundings = Surroundings { descriptors: process::raise_descriptors() };

@@ -151,7 +151,7 @@ impl Parts {
     fn refuse(&self, visit: &Visit, refusal: &Refusal) -> Response<Bytes> {
         let response = problem::problem(refusal, route::ALLOW, Instant::now(), &self.clock);
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: Some(refusal) };
-        self.finish(visit, response, &what, Instant::now())
+        self.finish(visit, response, &what)
     }
 
     /// Answers a lookup.
@@ -169,17 +169,11 @@ impl Parts {
             Content::Stored(_) => None,
         };
         let what = What { outcome: &answer.outcome, timing: answer.timing, refusal };
-        self.finish(visit, response, &what, now)
+        self.finish(visit, response, &what)
     }
 
-    fn finish(
-        &self,
-        visit: &Visit,
-        mut response: Response<Bytes>,
-        what: &What<'_>,
-        now: Instant,
-    ) -> Response<Bytes> {
-        let took = now.saturating_duration_since(visit.started);
+    fn finish(&self, visit: &Visit, mut response: Response<Bytes>, what: &What<'_>) -> Response<Bytes> {
+        let took = visit.started.elapsed();
         let label = what.outcome.label();
         self.metrics.request(visit.label, label, response.status(), took);
         let sampled = label != CacheLabel::Hit || self.hits >= 1.0 || fastrand::f64() < self.hits;
@@ -234,7 +228,8 @@ impl Drop for Departure<'_> {
 fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration) {
     let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let agent = agent.map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
-    let millis = |d: Duration| d.as_secs_f64() * 1_000.0;
+    // To the microsecond, without the noise of a binary fraction.
+    let millis = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
     let asked = what.timing != Timing::default();
     tracing::info!(
         target: "callgate::access",

@@ -21,7 +21,7 @@ use super::stored::{Failure, Stored};
 use crate::call::CacheKey;
 
 /// What moka and the allocator need beside an entry's own bytes: the nodes of its map, its deque and its timers, two
-/// reference counts, and the rounding of a handful of allocations. Measured, see `benches`.
+/// reference counts, and the rounding of a handful of allocations: an estimate, on the safe side.
 const OVERHEAD: usize = 320;
 
 /// The most that failures may take of the capacity.

@@ -56,7 +56,7 @@ pub(super) async fn walk(gateway: SocketAddr, vendor: &Handle) -> io::Result<()>
         out,
         "and takes 120 ms for each. The vendor's key stays in the gateway: no request below carries one.\n"
     )?;
-    writeln!(out, "{:<46} {:>7} {:>7} {:>10}  cache-status", "what is asked", "callers", "vendor", "took")?;
+    writeln!(out, "{:<48} {:>7} {:>7} {:>10}  cache-status", "what is asked", "callers", "vendor", "took")?;
     drop(out);
 
     let path = |id: &str| format!("/v2/api/call-history/{id}");
@@ -73,7 +73,7 @@ pub(super) async fn walk(gateway: SocketAddr, vendor: &Handle) -> io::Result<()>
     guide.again("a thousand times more", &path(&known)).await?.print()?;
     guide.one("a call under way: ongoing, bypass, never kept", &path(&ongoing), &[]).await?.print()?;
     guide.one("the same again: asked anew", &path(&ongoing), &[]).await?.print()?;
-    guide.crowd("100 callers at once, a call nobody had: one flight", &path(&cold)).await?.print()?;
+    guide.crowd("100 callers at once, a call nobody had asked for", &path(&cold)).await?.print()?;
     guide.crowd("100 callers at once, the call under way", &path(&ongoing)).await?.print()?;
     guide
         .one("a call that does not exist: 404, kept for 5 s", &path("0123456789abcdef01234567"), &[])
@@ -175,7 +175,7 @@ impl Stop<'_> {
         let Some(last) = self.answers.last() else { return Ok(()) };
         let status = last.headers().get("cache-status").and_then(|s| s.to_str().ok()).unwrap_or("-");
         let took = format!("{:.1} ms", self.took.as_secs_f64() * 1_000.0);
-        writeln!(out, "{:<46} {:>7} {:>7} {took:>10}  {status}", self.what, self.callers, self.cost)?;
+        writeln!(out, "{:<48} {:>7} {:>7} {took:>10}  {status}", self.what, self.callers, self.cost)?;
         out.flush()
     }
 }

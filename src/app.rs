@@ -283,7 +283,7 @@ fn limits(settings: &Settings, surroundings: Surroundings) -> Result<Limits, Bin
 #[must_use]
 pub fn without_effect(settings: &Settings) -> Vec<String> {
     let path = |p: &Path| p.display().to_string();
-    let store = &settings.store;
+    let (store, replicas) = (&settings.store, settings.budget.replicas_fallback);
     let unbuilt = [
         store
             .disk
@@ -294,6 +294,7 @@ pub fn without_effect(settings: &Settings) -> Vec<String> {
             .encryption_key_file
             .as_ref()
             .map(|_| "cache.encryption_key_file: nothing is sealed yet".to_owned()),
+        replicas.map(|_| "budget.replicas_fallback: each gateway counts for itself yet".to_owned()),
     ];
     unbuilt.into_iter().flatten().collect()
 }

@@ -41,7 +41,7 @@
 //!
 //! # What is never so
 //!
-//! - No request leaves for the vendor without a [`Permit`](upstream::Permit).
+//! - No request leaves for the vendor without a [`Permit`](upstream::budget::gate::Permit).
 //! - What an answer of the vendor becomes is decided by admission and nowhere else.
 //! - Nothing but final records and 404s is kept, unless a setting says so; a failure is remembered for a moment.
 //! - The key is in no log, error, metric, dump or response, and a body in no log.

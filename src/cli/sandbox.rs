@@ -46,9 +46,9 @@ pub struct Args {
     gzip: bool,
     /// What goes wrong, and with what share of the requests (0 to 1); may be repeated
     ///
-    /// KIND is one of: status-NNN (200 to 999), delay[:DUR] (2s), reset, cut, drip[:DUR] (100ms from byte to byte),
-    /// garbage, echo-key, hang, gzip-bomb[:MIB] (64), html, redirect, foreign-workspace, wrong-id. Faults are asked
-    /// in the order given, and the first that strikes is the one. Example: --fault status-503=0.1 --fault delay:5s=1
+    /// KIND is one of: status-NNN (200 to 999), delay or delay:DUR (2s), reset, cut, drip or drip:DUR (100ms from
+    /// byte to byte), garbage, echo-key, hang, gzip-bomb or gzip-bomb:MIB (64), html, redirect, foreign-workspace,
+    /// wrong-id. Faults are asked in the order given, and the first that strikes is the one. Example: --fault status-503=0.1 --fault delay:5s=1
     #[arg(long = "fault", value_name = "KIND=RATE", value_parser = parse_fault)]
     faults: Vec<Fault>,
 }

@@ -1,6 +1,6 @@
 //! What the vendor said: the few parts of an answer that may travel on, and the rules by which the rest is refused.
 //!
-//! The decisions are pure; only [`read`] touches the network, and it reads no more than it may hold. Nothing that is
+//! The decisions are pure; only `read` touches the network, and it reads no more than it may hold. Nothing that is
 //! kept here pins a connection's read buffer: header values are copied into their own allocations.
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! The budget of requests toward the vendor: who may send one, when, and in which order.
 //!
 //! [`log`] counts what one key has sent in the last minute, [`pause`] and [`breaker`](super::breaker) say when nothing
-//! may be sent at all, [`queue`] holds who waits, and [`gate`] puts them together into a [`Permit`](gate::Permit).
+//! may be sent at all, `queue` holds who waits, and [`gate`] puts them together into a [`Permit`](gate::Permit).
 //! The first four are pure: the time is passed in.
 
 use std::time::Duration;

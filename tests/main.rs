@@ -1,6 +1,7 @@
 //! What the gateway promises, tested from outside, and the order that its sources keep. One binary, so that it links
 //! once.
 //!
+//! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
 //! - `sandbox`: the simulated vendor, over its own sockets.
@@ -8,6 +9,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod gateway;
 mod house;
 mod listener;
 mod sandbox;

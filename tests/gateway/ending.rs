@@ -1,0 +1,70 @@
+//! The end: what is under way is finished, nothing new is accepted, the status is 0.
+
+use callgate::drain::Ended;
+use rustix::process::Signal;
+
+use super::{
+    program::{Process, serving},
+    records::{ongoing, settled},
+    vendor::{Play, Vendor, ok},
+    world::{Caller, ID, World, request},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sigterm_lets_what_is_under_way_finish_and_ends_with_status_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let vendor = Vendor::start(|_| Play::Held(ok(settled(ID)))).await;
+        let mut process = Process::start(serving(vendor.address)).await;
+        let mut under_way = Caller::connect(process.address).await;
+        under_way.send(request("GET", &format!("/calls/{ID}"), &[])).await;
+        let mut idle = Caller::connect(process.address).await;
+        idle.send(request("GET", "/nowhere", &[])).await;
+        assert_eq!(idle.answer().await.status, 404);
+        vendor.arrived(1).await;
+        process.signal(signal);
+        process.says("closed to new connections").await;
+        assert_eq!(idle.rest().await, "", "an idle connection ends at once");
+        assert!(tokio::net::TcpStream::connect(process.address).await.is_err());
+        vendor.release();
+        let answer = under_way.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, settled(ID)));
+        assert_eq!(under_way.rest().await, "", "nothing follows");
+        let (status, log) = process.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("ended in order"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_that_the_end_has_begun_while_callers_are_still_served() {
+    let settings = "drain.delay = \"300ms\"";
+    let world = World::with(settings, |_| Play::Send(ok(ongoing(ID)))).await;
+    let ready = async || {
+        let mut caller = Caller::connect(world.gateway.admin).await;
+        caller.send(request("GET", "/readyz", &[])).await;
+        caller.answer().await
+    };
+    assert_eq!((ready().await.status, ready().await.text()), (200, "ready\n".into()));
+    world.gateway.stop().await;
+    let refusal = loop {
+        let answer = ready().await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_eq!((refusal.status, refusal.text()), (503, "draining\n".into()));
+    assert_eq!(world.call(ID).await.status, 200);
+    assert_eq!(world.gateway.ended().await, Ended::InOrder);
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_the_drain_is_cut() {
+    let world = World::with("drain.delay = \"0s\"\n", |_| Play::Held(ok(ongoing(ID)))).await;
+    let mut caller = world.gateway.connect().await;
+    caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
+    world.vendor.arrived(1).await;
+    world.gateway.stop().await;
+    // A second signal is impatience.
+    world.gateway.stop().await;
+    assert_eq!(world.gateway.ended().await, Ended::Cut);
+}

@@ -1,0 +1,28 @@
+//! The gateway from outside, over real sockets: a caller on one side, a scripted vendor on the other.
+//!
+//! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `refused` and `passed` are
+//! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
+//! `routes`, `lists` and `door` about what may be asked, `onward`, `pool` and `tls` about what is sent to the vendor,
+//! `crowds` about many callers at once, `ending`, `secrets` and `commands` about the program itself.
+
+mod classes;
+mod commands;
+mod crowds;
+mod directives;
+mod door;
+mod ending;
+mod headers;
+mod lists;
+mod onward;
+mod passed;
+mod pool;
+mod program;
+mod records;
+mod refused;
+mod routes;
+mod secrets;
+mod stale;
+mod tls;
+mod vendor;
+mod workspaces;
+mod world;

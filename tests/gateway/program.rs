@@ -1,0 +1,121 @@
+//! The program itself as a process: its arguments and environment, what it prints, how it ends.
+
+use std::{
+    io::Read,
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+
+use super::world::{KEY, WORKSPACE, within};
+
+/// `callgate` with these arguments and nothing of this process's environment.
+pub(crate) fn callgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callgate"));
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// With the key of the tests, before this vendor, on ports of the system's choice.
+pub(crate) fn serving(vendor: SocketAddr) -> Command {
+    let mut command = callgate(&["serve"]);
+    command
+        .env("TRILLET_API_KEY", KEY)
+        .env("TRILLET_WORKSPACE_ID", WORKSPACE)
+        .env("TRILLET_API_BASE_URL", format!("http://{vendor}/v2"))
+        .env("CALLGATE__LISTEN__INTERNAL", "127.0.0.1:0")
+        .env("CALLGATE__LISTEN__ADMIN", "127.0.0.1:0")
+        .env("CALLGATE__LOG__FORMAT", "json");
+    command
+}
+
+/// What a command that ends by itself left behind.
+pub(crate) struct Outcome {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(mut command: Command) -> Outcome {
+    let output = tokio::task::spawn_blocking(move || command.output().expect("run"));
+    let output = within(output).await.expect("no panic");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Outcome { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A gateway in a process of its own; killed when dropped.
+pub(crate) struct Process {
+    child: Option<Child>,
+    stderr: watch::Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Process {
+    /// Starts it, and waits until it listens.
+    pub(crate) async fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).spawn().expect("started");
+        let mut pipe = child.stderr.take().expect("standard error");
+        let (said, mut stderr) = watch::channel(String::new());
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 64 << 10];
+            while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+                said.send_modify(|text| text.push_str(&String::from_utf8_lossy(&buffer[..read])));
+            }
+        });
+        let (address, admin) = {
+            let both =
+                |text: &String| address(text, "internal").is_some() && address(text, "admin").is_some();
+            let text = within(stderr.wait_for(both)).await.expect("it lives");
+            (address(&text, "internal").expect("an address"), address(&text, "admin").expect("an address"))
+        };
+        Self { child: Some(child), stderr, reader: Some(reader), address, admin }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("signalled");
+    }
+
+    /// Waits until it has said this.
+    pub(crate) async fn says(&mut self, words: &str) {
+        within(self.stderr.wait_for(|text| text.contains(words))).await.expect("it lives");
+    }
+
+    /// Waits for its end: how it ended, and all that it said.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let (mut child, reader) =
+            (self.child.take().expect("it runs"), self.reader.take().expect("a reader"));
+        let status = tokio::task::spawn_blocking(move || {
+            let status = child.wait().expect("its status");
+            reader.join().expect("no panic");
+            status
+        });
+        let status = within(status).await.expect("no panic");
+        assert_eq!(status.signal(), None);
+        (status, self.stderr.borrow().clone())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The address in the line that says where an endpoint listens.
+fn address(log: &str, endpoint: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(&format!("{endpoint} endpoint listening")))?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let found = [&line["address"], &line["fields"]["address"]].into_iter().find_map(|v| v.as_str())?;
+    found.parse().ok()
+}

@@ -1,0 +1,160 @@
+//! TLS toward the vendor: whom it trusts, and that nobody else hears a word.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio::net::TcpListener;
+use tokio_rustls::{TlsAcceptor, rustls};
+
+use super::{
+    records::{id, settled},
+    vendor::{Play, Vendor, ok},
+    world::{Gateway, ID, KEY},
+};
+
+/// An authority, and a certificate of its making.
+struct Authority {
+    pem: String,
+    tls: rustls::ServerConfig,
+}
+
+impl Authority {
+    /// For a server of this name, valid from and until these years.
+    fn signing(name: &str, from: i32, until: i32) -> Self {
+        let mut ca = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("signed");
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let certificate = params.signed_by(&key, &ca).expect("signed");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .expect("a certificate and its key");
+        Self { pem: ca.pem(), tls }
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(self.tls.clone()))
+    }
+}
+
+/// A gateway that trusts these authorities beside the platform's.
+async fn trusting(port: u16, pem: Option<&str>) -> (Gateway, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut settings = String::from("lookup.failure_ttl = \"0s\"\n");
+    if let Some(pem) = pem {
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, pem).expect("written");
+        settings.push_str(&format!("upstream.ca_file = \"{}\"", path.display()));
+    }
+    (Gateway::start(&format!("https://localhost:{port}"), &settings).await, dir)
+}
+
+#[tokio::test]
+async fn an_authority_of_the_settings_is_trusted() {
+    let authority = Authority::signing("localhost", 2020, 2090);
+    let vendor = Vendor::start_tls(authority.acceptor(), |seen| Play::Send(ok(settled(seen.id())))).await;
+    let (gateway, _dir) = trusting(vendor.address.port(), Some(&authority.pem)).await;
+    for n in 0..3 {
+        let answer = gateway.ask("GET", &format!("/calls/{}", id(n)), &[]).await;
+        assert_eq!((answer.status, answer.text()), (200, settled(&id(n))));
+    }
+    let seen = vendor.seen();
+    assert_eq!((seen.len(), vendor.connections()), (3, 1));
+    assert_eq!(seen[0].one("x-api-key"), KEY);
+    assert_eq!(seen[0].one("host"), format!("localhost:{}", vendor.address.port()));
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_hears_not_a_byte_of_http() {
+    let good = Authority::signing("localhost", 2020, 2090);
+    let table = [
+        ("unknown", Authority::signing("localhost", 2020, 2090), None),
+        ("another authority", Authority::signing("localhost", 2020, 2090), Some(good.pem.clone())),
+        ("another name", Authority::signing("elsewhere.example", 2020, 2090), None),
+        ("expired", Authority::signing("localhost", 2001, 2002), None),
+        ("not yet valid", Authority::signing("localhost", 2088, 2090), None),
+    ];
+    for (what, authority, pem) in table {
+        let pem = match what {
+            "unknown" => None,
+            _ => pem.or_else(|| Some(authority.pem.clone())),
+        };
+        let vendor = Vendor::start_tls(authority.acceptor(), |seen| Play::Send(ok(settled(seen.id())))).await;
+        let (gateway, _dir) = trusting(vendor.address.port(), pem.as_deref()).await;
+        let answer = gateway.ask("GET", &format!("/calls/{ID}"), &[]).await;
+        assert_eq!(answer.problem(), (502, "upstream_unreachable".into()), "{what}");
+        assert!(!answer.text().to_lowercase().contains("certificate"), "{what}: the reason is for the log");
+        vendor.refused().await;
+        assert_eq!(vendor.requests(), 0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_without_tls_gets_no_key() {
+    let vendor = Vendor::start(|seen| Play::Send(ok(settled(seen.id())))).await;
+    let settings = "upstream.connect_timeout = \"300ms\"";
+    let gateway = Gateway::start(&format!("https://localhost:{}", vendor.address.port()), settings).await;
+    let answer = gateway.ask("GET", &format!("/calls/{ID}"), &[]).await;
+    assert_eq!(answer.problem(), (502, "upstream_unreachable".into()));
+    assert_eq!(vendor.requests(), 0);
+}
+
+/// Answers over HTTP/2, and holds the request to what is sent over HTTP/1.
+async fn record(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let mut names: Vec<_> = request.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    let expected = [
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "traceparent",
+        "user-agent",
+        "x-api-key",
+        "x-request-id",
+        "x-workspace-id",
+    ];
+    let sound = names == expected && request.headers()["x-api-key"] == KEY;
+    let id = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let body = if sound { settled(id) } else { format!("{names:?}") };
+    Ok(Response::new(Full::from(body)))
+}
+
+#[tokio::test]
+async fn http2_is_spoken_where_the_vendor_offers_it() {
+    let mut authority = Authority::signing("localhost", 2020, 2090);
+    authority.tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let acceptor = authority.acceptor();
+    let (connected, mut connections) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = acceptor.accept(stream).await.expect("a handshake");
+            connected.send(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)).expect("a test");
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(record)));
+        }
+    });
+    let (gateway, _dir) = trusting(port, Some(&authority.pem)).await;
+    for n in 0..3 {
+        let answer = gateway.ask("GET", &format!("/calls/{}", id(n)), &[]).await;
+        assert_eq!((answer.status, answer.text()), (200, settled(&id(n))));
+    }
+    assert_eq!(connections.recv().await, Some(Some(b"h2".to_vec())));
+    assert!(connections.is_empty(), "one connection serves all");
+}

@@ -148,7 +148,7 @@ async fn collect(
         return Err(UpstreamError::TooLarge);
     }
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|e| match e.is_parse() {
+        let frame = frame.map_err(|e| match is_malformed(&e) {
             true => UpstreamError::Invalid(chain(&e).into()),
             false => UpstreamError::Incomplete(chain(&e)),
         })?;
@@ -160,6 +160,16 @@ async fn collect(
     }
     let body = body.finish()?;
     if key.occurs_in_json(&body) { Err(UpstreamError::LeakedCredential) } else { Ok(body) }
+}
+
+/// Whether a body broke off because its framing cannot be read, rather than because nothing more came. hyper tells of
+/// chunks that are none by the kind of an I/O error.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let unreadable = |e: &std::io::Error| {
+        matches!(e.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    };
+    error.is_parse() || io.is_some_and(unreadable)
 }
 
 /// A field's first value in an allocation of its own.

@@ -48,11 +48,16 @@ struct Seen {
     answers: BTreeMap<(u16, &'static str), Vec<Duration>>,
 }
 
-struct Until(oneshot::Receiver<()>);
+/// Asks for the end once.
+struct Until(Option<oneshot::Receiver<()>>);
 
 impl Signals for Until {
     async fn next(&mut self) {
-        let _ = (&mut self.0).await;
+        match &mut self.0 {
+            Some(end) => drop(end.await),
+            None => std::future::pending().await,
+        }
+        self.0 = None;
     }
 }
 
@@ -104,7 +109,7 @@ async fn run(length: Duration) -> Result<bool, Failed> {
         return Err("no TCP listener".into());
     };
     let (stop, stopped) = oneshot::channel();
-    let serving = tokio::spawn(async move { app.run(&mut Until(stopped)).await });
+    let serving = tokio::spawn(async move { app.run(&mut Until(Some(stopped))).await });
 
     println!(
         "{CALLERS} callers, {} calls ({ongoing} under way), {} s, {LIMIT} requests a minute\n",

@@ -15,10 +15,10 @@ use crate::{
     admin::{self, Admin, readiness::Readiness},
     clock::Clock,
     downstream::{
-        AllowedHosts, BindAddress,
-        accept::{self, Limits, Stage},
+        AllowedHosts, BindAddress, Limits, accept,
         handler::{self, Internal},
         listener::{Listener, LocalAddress},
+        stage::Stage,
     },
     drain::{self, Ended, Gate, Signals},
     lookup::Lookup,
@@ -258,7 +258,7 @@ async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, Bin
 /// The limits of the internal endpoint: as set, or fewer connections where the system has not that many descriptors.
 /// Those for the vendor are set aside, or callers could take them all and nothing would ever be answered.
 fn limits(settings: &Settings, surroundings: Surroundings) -> Result<Limits, BindError> {
-    let limits = Limits::from(&settings.listen);
+    let limits = settings.listen.limits;
     let Some(descriptors) = surroundings.descriptors else { return Ok(limits) };
     // Twice what may be under way: a connection that is being closed still holds its descriptor.
     let aside = DESCRIPTORS_BESIDE + 2 * ADMIN_CONNECTIONS + 2 * settings.upstream.max_concurrency;

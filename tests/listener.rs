@@ -16,11 +16,12 @@ use std::{
 
 use bytes::Bytes;
 use callgate::downstream::{
-    BindAddress,
-    accept::{Limits, Stage, serve},
+    BindAddress, Limits,
+    accept::serve,
     connection::Handler,
     listener::{Listener, LocalAddress},
     socket::Peer,
+    stage::Stage,
 };
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};

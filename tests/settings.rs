@@ -67,11 +67,11 @@ fn the_defaults_are_those_of_the_contract() {
     let secs = Duration::from_secs;
     let tcp = |text: &str| vec![BindAddress::Tcp(text.parse().expect("an address"))];
     assert_eq!((listen.internal, listen.admin), (tcp("127.0.0.1:8080"), tcp("127.0.0.1:9090")));
-    assert_eq!((listen.metrics, listen.unix_mode, listen.http2), (None, 0o660, false));
+    assert_eq!((listen.metrics, listen.unix_mode, listen.limits.http2), (None, 0o660, false));
     assert_eq!(listen.allowed_hosts, AllowedHosts::Names(Vec::new()));
-    assert_eq!((listen.max_connections, listen.max_requests), (4096, 100_000));
+    assert_eq!((listen.limits.max_connections, listen.limits.max_requests), (4096, 100_000));
     assert_eq!(
-        (listen.header_timeout, listen.idle_timeout, listen.write_timeout),
+        (listen.limits.header_timeout, listen.limits.idle_timeout, listen.limits.write_timeout),
         (secs(10), secs(75), secs(10))
     );
     assert_eq!(upstream.origin.authority, "api.trillet.ai");
@@ -148,7 +148,7 @@ fn the_environment_is_read_as_what_each_setting_is() {
         ("PATH", "/bin"),
     ]);
     let settings = load("", &env).settings;
-    assert!(settings.listen.http2);
+    assert!(settings.listen.limits.http2);
     assert_eq!(settings.listen.internal[1], BindAddress::Unix("/run/callgate.sock".into()));
     let hosts = ["calls.internal", "calls.test"].map(str::to_owned).to_vec();
     assert_eq!(settings.listen.allowed_hosts, AllowedHosts::Names(hosts));

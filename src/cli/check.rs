@@ -7,28 +7,20 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
+use super::Files;
 use crate::settings::Settings;
-
-/// The arguments of `callgate check`.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Args {
-    /// A configuration file, in TOML; may be given several times, later files win
-    #[arg(long = "config", value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-}
 
 /// Runs the command on this process's standard output and error.
 #[must_use]
-pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     ExitCode::from(run_to(args, env, &mut io::stdout().lock(), &mut io::stderr().lock()))
 }
 
 /// The same on any output; the exit status.
-pub fn run_to(args: &Args, env: &BTreeMap<String, String>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub fn run_to(args: &Files, env: &BTreeMap<String, String>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let loaded = match Settings::load(&args.config, env) {
         Ok(loaded) => loaded,
         Err(problems) => {

@@ -1,12 +1,12 @@
 //! `callgate health`: asks a running gateway's `/readyz`, for containers without curl. Exit status 0 when it is ready,
 //! else 1, with the reasons on standard error.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use http::StatusCode;
 
 use super::{
-    BAD_CONFIGURATION,
+    BAD_CONFIGURATION, Files,
     http::{Client, parse_address},
     process,
 };
@@ -18,9 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The arguments of `callgate health`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// A configuration file, to learn the admin endpoint's address from; may be given several times
-    #[arg(long = "config", value_name = "FILE")]
-    pub config: Vec<PathBuf>,
+    /// Where to learn the admin endpoint's address from.
+    #[command(flatten)]
+    pub files: Files,
     /// The admin endpoint's address, as IP:PORT or unix:/path; no configuration is read then
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<BindAddress>,
@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
     let address = match &args.admin {
         Some(address) => address.clone(),
-        None => match Settings::load(&args.config, env)
+        None => match Settings::load(&args.files.config, env)
             .map(|loaded| loaded.settings.listen.admin.into_iter().next())
         {
             Ok(Some(address)) => address,

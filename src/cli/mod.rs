@@ -3,7 +3,7 @@
 //!
 //! The environment comes from `main` as a map; nothing below reads it.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -23,21 +23,29 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: serve::Args,
+    serve: Files,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway (also without a command)
-    Serve(serve::Args),
+    Serve(Files),
     /// Gateway and simulated vendor in one process: a tour with real requests, then something to try
     Demo(demo::Args),
     /// The simulated vendor alone
     Sandbox(sandbox::Args),
     /// Check the configuration and print what comes of it
-    Check(check::Args),
+    Check(Files),
     /// Ask a running gateway whether it is ready
     Health(health::Args),
+}
+
+/// The configuration files of the commands that read any.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Files {
+    /// A configuration file, in TOML; may be given several times, later files win
+    #[arg(long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
 }
 
 /// The status for bad usage and bad configuration.

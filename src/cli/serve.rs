@@ -1,25 +1,17 @@
 //! `callgate serve`: runs the gateway until it is told to end.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode};
 
-use super::{BAD_CONFIGURATION, process};
+use super::{BAD_CONFIGURATION, Files, process};
 use crate::{
     app::{self, App, Surroundings},
     drain::Ended,
     settings::{Loaded, Settings},
 };
 
-/// The arguments of `callgate serve`.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Args {
-    /// A configuration file, in TOML; may be given several times, later files win
-    #[arg(long = "config", value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-}
-
 /// Runs the gateway.
 #[must_use]
-pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     let loaded = match Settings::load(&args.config, env) {
         Ok(loaded) => loaded,
         Err(problems) => {

@@ -24,10 +24,11 @@ use tokio::{
 };
 
 use super::{
-    Settings,
+    Limits,
     connection::{self, Handler, Protocol},
     listener::Listener,
     socket::{Peer, Socket},
+    stage::{Stage, reached},
 };
 
 /// How long nothing is accepted after descriptors or memory ran out.
@@ -35,47 +36,6 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// At most one log line in this time says that accepting fails.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// How far the end has come. A sender that is gone counts as [`Stage::Cut`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Accepting.
-    Open,
-    /// The sockets are closed; what is under way is finished, the rest ends now.
-    Draining,
-    /// Whatever is still open is cut.
-    Cut,
-}
-
-/// What one endpoint grants its callers: the `listen.*` limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections open at once, at least 1.
-    pub max_connections: usize,
-    /// Requests on one connection, at least 1; the last answer says `connection: close`.
-    pub max_requests: u64,
-    /// A head is complete this long after accept, or after its first byte.
-    pub header_timeout: Duration,
-    /// A kept-alive connection may be unused for this long.
-    pub idle_timeout: Duration,
-    /// A reader may take no byte for this long.
-    pub write_timeout: Duration,
-    /// Whether HTTP/2 by prior knowledge is spoken as well.
-    pub http2: bool,
-}
-
-impl From<&Settings> for Limits {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            max_connections: settings.max_connections,
-            max_requests: settings.max_requests,
-            header_timeout: settings.header_timeout,
-            idle_timeout: settings.idle_timeout,
-            write_timeout: settings.write_timeout,
-            http2: settings.http2,
-        }
-    }
-}
 
 /// Serves an endpoint until `stage` says otherwise, and returns when the last connection has ended.
 ///
@@ -133,12 +93,6 @@ pub async fn serve<H: Handler>(
     drop(listeners);
     // All slots are free again when all connections have ended.
     let _ = slots.acquire_many(most).await;
-}
-
-/// Waits until the end has come as far as `at`.
-pub(super) async fn reached(mut stage: watch::Receiver<Stage>, at: Stage) {
-    // An error says that the sender is gone, which counts as the last stage.
-    let _ = stage.wait_for(|stage| *stage >= at).await;
 }
 
 /// The next connection on any of the sockets; `turn` moves on, so that none of them starves the others.

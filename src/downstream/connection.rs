@@ -30,9 +30,10 @@ use pin_project_lite::pin_project;
 use tokio::{sync::watch, task::coop::unconstrained};
 
 use super::{
-    accept::{Limits, Stage, reached},
+    Limits,
     body::ReplyBody,
     socket::{Peer, Socket},
+    stage::{Stage, reached},
     watch::{Activity, Exchange, Watched},
     watchdog::{Finding, Watchdog},
 };

@@ -13,6 +13,7 @@ pub mod problem;
 pub mod reply;
 pub mod route;
 pub mod socket;
+pub mod stage;
 mod watch;
 mod watchdog;
 
@@ -49,16 +50,23 @@ pub struct Settings {
     pub unix_mode: u32,
     /// `listen.allowed_hosts`
     pub allowed_hosts: AllowedHosts,
-    /// `listen.max_connections`, at least 1.
+    /// What each connection is held to.
+    pub limits: Limits,
+}
+
+/// What an endpoint grants its callers: the limits among the `listen.*` settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `listen.max_connections`: open at once, at least 1.
     pub max_connections: usize,
-    /// `listen.max_requests`, per connection, at least 1.
+    /// `listen.max_requests`: on one connection, at least 1; the last answer says `connection: close`.
     pub max_requests: u64,
-    /// `listen.header_timeout`, above 0.
+    /// `listen.header_timeout`: a head is complete this long after accept, or after its first byte; above 0.
     pub header_timeout: Duration,
-    /// `listen.idle_timeout`, above 0.
+    /// `listen.idle_timeout`: a kept-alive connection may be unused for this long; above 0.
     pub idle_timeout: Duration,
-    /// `listen.write_timeout`, above 0.
+    /// `listen.write_timeout`: a reader may take no byte for this long; above 0.
     pub write_timeout: Duration,
-    /// `listen.http2`
+    /// `listen.http2`: whether HTTP/2 by prior knowledge is spoken as well.
     pub http2: bool,
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    accept::Limits,
+    Limits,
     watch::{Activity, Phase},
 };
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use callgate::cli::check;
+use callgate::cli::{Files, check};
 
 use super::{CANARY, env, load, refused, with_key, write};
 
@@ -59,7 +59,7 @@ fn no_secret_is_in_any_output() {
 #[test]
 fn check_shows_the_effective_configuration_or_every_problem() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let none = check::Args::default();
+    let none = Files::default();
     let env_good = with_key(&[("TRILLET_API_BASE_URL", "https://api.trillet.ai/v1")]);
     assert_eq!(check::run_to(&none, &env_good, &mut out, &mut err), 0);
     let (shown, noticed) = (String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"));
@@ -71,7 +71,7 @@ fn check_shows_the_effective_configuration_or_every_problem() {
     assert_eq!(noticed.lines().count(), 1);
 
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let missing = check::Args { config: vec!["/nowhere/a.toml".into(), "/nowhere/b.toml".into()] };
+    let missing = Files { config: vec!["/nowhere/a.toml".into(), "/nowhere/b.toml".into()] };
     let env_bad = with_key(&[("CALLGATE__LISTEN__HTTP2", CANARY)]);
     assert_eq!(check::run_to(&missing, &env_bad, &mut out, &mut err), 2);
     let said = String::from_utf8(err).expect("text");
@@ -92,7 +92,7 @@ fn a_closed_standard_output_is_no_problem_and_a_full_one_is() {
     }
     for (kind, status) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
         let mut err = Vec::new();
-        let args = check::Args::default();
+        let args = Files::default();
         assert_eq!(check::run_to(&args, &with_key(&[]), &mut Broken(kind), &mut err), status);
         assert_eq!(err.is_empty(), status == 0);
         // Where standard error is gone as well, the status still tells.

@@ -36,7 +36,7 @@ use crate::{
 const ADMIN_CONNECTIONS: usize = 64;
 
 /// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
-const DESCRIPTORS_BESIDE: usize = 64;
+const DESCRIPTORS_BESIDE: usize = 32;
 
 /// What the gateway finds around it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,7 +118,7 @@ impl App {
         surroundings: Surroundings,
         vendor: Arc<dyn Vendor>,
     ) -> Result<Self, BindError> {
-        let limits = limits(&settings, surroundings)?;
+        let (limits, admin_limits) = limits(&settings, surroundings)?;
         let opened = Credentials::open(settings.workspaces, settings.trusted_key_dirs);
         let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
         let clock = Arc::new(Clock::system());
@@ -153,7 +153,6 @@ impl App {
             metrics,
             hits: settings.log.hits,
         });
-        let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits };
         let beside = || Arc::new(AtomicUsize::new(0));
         let scraped: Vec<_> = settings.listen.metrics.map(BindAddress::Tcp).into_iter().collect();
         Ok(Self {
@@ -255,28 +254,32 @@ async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, Bin
     Ok(listeners)
 }
 
-/// The limits of the internal endpoint: as set, or fewer connections where the system has not that many descriptors.
-/// Those for the vendor are set aside, or callers could take them all and nothing would ever be answered.
-fn limits(settings: &Settings, surroundings: Surroundings) -> Result<Limits, BindError> {
+/// The limits of the internal endpoint and of each of the operators': as set, or fewer connections where the system has
+/// not that many descriptors. Those for the vendor are set aside, or callers could take them all and nothing would ever
+/// be answered.
+fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Limits), BindError> {
     let limits = settings.listen.limits;
-    let Some(descriptors) = surroundings.descriptors else { return Ok(limits) };
+    let with = |max_connections| Limits { max_connections, ..limits };
+    let Some(descriptors) = surroundings.descriptors else { return Ok((limits, with(ADMIN_CONNECTIONS))) };
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let operators = ADMIN_CONNECTIONS.min(descriptors / 8);
     // Twice what may be under way: a connection that is being closed still holds its descriptor.
-    let aside = DESCRIPTORS_BESIDE + 2 * ADMIN_CONNECTIONS + 2 * settings.upstream.max_concurrency;
-    let left = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(aside);
+    let aside = DESCRIPTORS_BESIDE + 2 * operators + 2 * settings.upstream.max_concurrency;
+    let left = descriptors.saturating_sub(aside);
     if left >= limits.max_connections {
-        return Ok(limits);
+        return Ok((limits, with(operators)));
     }
-    // With very few, half of what there is must do for each side.
-    let max_connections = left.max(usize::try_from(descriptors / 2).unwrap_or(0).saturating_sub(8));
-    if max_connections == 0 {
-        return Err(BindError::Descriptors(descriptors));
+    // With very few, a quarter of what there is must do for callers.
+    let callers = left.max(descriptors / 4).min(limits.max_connections);
+    if callers == 0 || operators == 0 {
+        return Err(BindError::Descriptors(descriptors as u64));
     }
     tracing::warn!(
         descriptors,
-        max_connections,
+        max_connections = callers,
         "the limit of open files is too low for listen.max_connections; fewer are accepted at once"
     );
-    Ok(Limits { max_connections, ..limits })
+    Ok((with(callers), with(operators)))
 }
 
 /// Says which settings have no effect yet, so that nobody relies on them.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Directives;
 use crate::{
-    outcome::{Class, ErrorCode, Fetched, Forward, HitOf, NotKept, Outcome, Refusal, Tier},
+    outcome::{Class, ErrorCode, Fetched, Forward, HitOf, NotKept, Outcome, Refusal, Suspicion, Tier},
     store::{Failure, FailureAnswer, Stored},
 };
 
@@ -114,6 +114,20 @@ impl Answer {
     /// Whether it says no more than that there was no permit in time: another lane may have one.
     pub(super) fn is_unasked(&self) -> bool {
         matches!(&self.content, Content::Refused(_)) && self.timing.upstream.is_none()
+    }
+
+    /// Whether what the vendor answered is another call's record, or another workspace's.
+    pub(super) fn is_anothers(&self) -> bool {
+        match self.outcome {
+            Outcome::Forwarded { result: Fetched::NotStored(_, NotKept::Suspect(why)), .. } => {
+                why == Suspicion::OtherId
+            }
+            Outcome::Forwarded { result: Fetched::Failed(code), .. } => code == ErrorCode::UpstreamMismatch,
+            Outcome::Forwarded { .. }
+            | Outcome::Hit { .. }
+            | Outcome::StaleIfError { .. }
+            | Outcome::NotAsked => false,
+        }
     }
 
     /// Whether a call is said to be still under way, which is what some wait to be over.

@@ -48,16 +48,12 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         }
     };
     let sent = Instant::now();
-    let (fetched, upstream) = match permit {
-        Ok(permit) => {
-            let fetch = lookup.upstream.fetch(&ask.key, &ask.trace, lane, permit);
-            (AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(panicked())), Some(sent))
-        }
-        Err(refusal) => (Err(refusal), None),
+    let landing = Landing { lookup: &lookup, leader: &leader, ask: &ask };
+    let (answer, upstream) = match permit {
+        Ok(permit) => (landing.fetch(lane, permit).await, Some(sent.elapsed())),
+        Err(refusal) => (landing.decide(Err(refusal), false), None),
     };
-    let timing = Timing { queued: sent - started, upstream: upstream.map(|sent| sent.elapsed()) };
-    let answer = Landing { lookup: &lookup, leader: &leader, ask: &ask }.decide(fetched, upstream.is_some());
-    let answer = Answer { timing, ..answer };
+    let answer = Answer { timing: Timing { queued: sent - started, upstream }, ..answer };
     if answer.is_over() {
         // Whoever watches this call need not wait for the next poll.
         lookup.vigils.tell(&ask.key, answer.clone());
@@ -96,6 +92,31 @@ struct Landing<'a> {
 }
 
 impl Landing<'_> {
+    /// Asks the vendor, and once more where what came over a used connection is another call's record: an answer that
+    /// nobody asked for shifts all that follow on its connection by one, and would give callers each other's calls.
+    async fn fetch(&self, lane: Lane, permit: Permit) -> Answer {
+        let fetched = self.ask_vendor(lane, permit).await;
+        let source = fetched.as_ref().ok().and_then(|answer| answer.source.clone());
+        let answer = self.decide(fetched, true);
+        let Some(source) = source.filter(|_| answer.is_anothers()) else { return answer };
+        source.distrust();
+        let reused = source.was_reused();
+        tracing::warn!(reused, "an answer that does not belong to its request; its connection is left");
+        if !reused {
+            return answer;
+        }
+        match self.lookup.upstream.permit(self.ask.key.workspace, lane).await {
+            Ok(permit) => self.decide(self.ask_vendor(lane, permit).await, true),
+            Err(refusal) => self.decide(Err(refusal), true),
+        }
+    }
+
+    /// Asks the vendor; a panic on the way is an error like any other.
+    async fn ask_vendor(&self, lane: Lane, permit: Permit) -> Result<VendorAnswer, Refusal> {
+        let fetch = self.lookup.upstream.fetch(&self.ask.key, &self.ask.trace, lane, permit);
+        AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+    }
+
     /// What the waiters get, and what stays behind in the store.
     fn decide(&self, fetched: Result<VendorAnswer, Refusal>, asked: bool) -> Answer {
         let now = Instant::now();

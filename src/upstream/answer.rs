@@ -3,6 +3,8 @@
 //! The decisions are pure; only `read` touches the network, and it reads no more than it may hold. Nothing that is
 //! kept here pins a connection's read buffer: header values are copied into their own allocations.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 use http_body_util::BodyExt as _;
@@ -13,6 +15,7 @@ use hyper::{
 use tokio::time::Instant;
 
 use super::{
+    client::{Attempt, Source},
     credentials::ApiKey,
     decode,
     error::{UpstreamError, chain},
@@ -34,11 +37,16 @@ pub struct VendorAnswer {
     pub retry_after: Option<HeaderValue>,
     /// The vendor's clock: its `date`.
     pub date: Option<UnixMillis>,
+    /// The connection that it came over, where it came over one.
+    pub source: Option<Source>,
     /// When the request was sent: what the record says it says as of then, or later.
     pub sent: Instant,
     /// When the head of the answer had come.
     pub began: Instant,
 }
+
+/// So much of a body is decoded in one go.
+const YIELD_AFTER: usize = 64 << 10;
 
 /// Whether a status may travel on at all. What is no 200 and no error is an answer to nothing that was asked:
 /// no range, no condition and no upgrade were, and redirects are not followed.
@@ -96,16 +104,16 @@ pub(super) struct Read {
 /// The caller bounds the time; `sent` is when the request was sent.
 pub(super) async fn read(
     response: http::Response<Incoming>,
-    key: &ApiKey,
+    attempt: &Attempt<'_>,
     max_body: usize,
     sent: Instant,
 ) -> Read {
     let began = Instant::now();
     let (head, mut incoming) = response.into_parts();
-    if leaks_in_head(&head, key) {
+    if attempt.secrets.iter().any(|key| leaks_in_head(&head, key)) {
         return Read { answer: Err(UpstreamError::LeakedCredential), sound: false };
     }
-    let collected = collect(&head.headers, &mut incoming, key, max_body).await;
+    let collected = collect(&head.headers, &mut incoming, attempt.secrets, max_body).await;
     // The body was read to its end, whatever stood in it.
     let sound = matches!(collected, Ok(_) | Err(UpstreamError::LeakedCredential)) && incoming.is_end_stream();
     let answer = match (collected, admissible(head.status)) {
@@ -129,6 +137,7 @@ fn passed_on(head: &response::Parts, body: Bytes, sent: Instant, began: Instant)
             .get(header::DATE)
             .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
             .map(UnixMillis::from),
+        source: None,
         sent,
         began,
         body,
@@ -139,7 +148,7 @@ fn passed_on(head: &response::Parts, body: Bytes, sent: Instant, began: Instant)
 async fn collect(
     headers: &HeaderMap,
     incoming: &mut Incoming,
-    key: &ApiKey,
+    secrets: &[Arc<ApiKey>],
     max_body: usize,
 ) -> Result<Bytes, UpstreamError> {
     framing(headers)?;
@@ -147,6 +156,8 @@ async fn collect(
     if incoming.size_hint().lower() > max_body as u64 {
         return Err(UpstreamError::TooLarge);
     }
+    let leaks = |bytes: &[u8]| secrets.iter().any(|key| key.occurs_in(bytes));
+    let mut unyielded = 0;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|e| match is_malformed(&e) {
             true => UpstreamError::Invalid(chain(&e).into()),
@@ -154,12 +165,22 @@ async fn collect(
         })?;
         if let Some(data) = frame.data_ref() {
             body.push(data)?;
-        } else if frame.trailers_ref().is_some_and(|t| t.values().any(|v| key.occurs_in(v.as_bytes()))) {
+            // Decoding is work; others, and the deadline, must have their turn between two pieces of it.
+            unyielded += data.len();
+            if unyielded >= YIELD_AFTER {
+                unyielded = 0;
+                tokio::task::yield_now().await;
+            }
+        } else if frame.trailers_ref().is_some_and(|t| t.values().any(|v| leaks(v.as_bytes()))) {
             return Err(UpstreamError::LeakedCredential);
         }
     }
     let body = body.finish()?;
-    if key.occurs_in_json(&body) { Err(UpstreamError::LeakedCredential) } else { Ok(body) }
+    if secrets.iter().any(|key| key.occurs_in_json(&body)) {
+        Err(UpstreamError::LeakedCredential)
+    } else {
+        Ok(body)
+    }
 }
 
 /// Whether a body broke off because its framing cannot be read, rather than because nothing more came. hyper tells of

@@ -13,10 +13,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri::PathAndQuery};
 use http_body_util::Empty;
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{CaptureConnection, capture_connection},
-    },
+    client::legacy::{Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::Instant;
@@ -24,7 +21,7 @@ use tokio::time::Instant;
 use super::{
     Settings,
     answer::{self, VendorAnswer},
-    connect::{Connector, Uses},
+    connect::{Connector, Line},
     credentials::ApiKey,
     error::{UpstreamError, chain},
     tls,
@@ -39,6 +36,9 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("callgate/", en
 /// The largest head of an answer, in bytes. The vendor's are a tenth of it.
 const MAX_HEAD: usize = 64 << 10;
 
+/// A connection that ends so soon after the request went out was closed for idleness, and not over the request.
+const JUST: Duration = Duration::from_secs(1);
+
 /// What one try sends.
 pub struct Attempt<'a> {
     /// Path and query, from [`crate::call::CacheKey::path_and_query`].
@@ -49,8 +49,31 @@ pub struct Attempt<'a> {
     pub workspace_id: &'a HeaderValue,
     /// Request id and trace.
     pub trace: &'a Trace,
+    /// Every key there is: none of them may stand in an answer.
+    pub secrets: &'a [Arc<ApiKey>],
     /// When the answer must be complete.
     pub deadline: Instant,
+}
+
+/// Where an answer came from. What follows on the same connection cannot be told from an answer that nobody asked for,
+/// so one that turns out not to belong to its request is reason to leave the connection.
+#[derive(Clone, Debug)]
+pub struct Source {
+    line: Line,
+    reused: bool,
+}
+
+impl Source {
+    /// Lets the connection serve no further request.
+    pub fn distrust(&self) {
+        self.line.distrust();
+    }
+
+    /// Whether another request had gone over the connection before.
+    #[must_use]
+    pub fn was_reused(&self) -> bool {
+        self.reused
+    }
 }
 
 /// The vendor, as far as the gateway sees it: one try, one answer. The seam at which tests put a scripted one.
@@ -121,16 +144,17 @@ impl HttpVendor {
         let sent = Instant::now();
         let response = match self.client.request(request).await {
             Ok(response) => response,
-            Err(error) => return Err(classify(&error, &connection)),
+            Err(error) => return Err(classify(&error, Line::of(&connection).as_ref(), sent)),
         };
-        if let Some(uses) = uses(&connection) {
-            uses.count();
+        let line = Line::of(&connection);
+        let reused = line.as_ref().is_some_and(Line::is_reused);
+        let read = answer::read(response, &attempt, self.max_body, sent).await;
+        match &line {
+            Some(line) if read.sound => line.answered(),
+            Some(line) => line.distrust(),
+            None => {}
         }
-        let read = answer::read(response, attempt.key, self.max_body, sent).await;
-        if !read.sound {
-            poison(&connection);
-        }
-        read.answer
+        read.answer.map(|answer| VendorAnswer { source: line.map(|line| Source { line, reused }), ..answer })
     }
 }
 
@@ -145,27 +169,23 @@ impl Vendor for HttpVendor {
     }
 }
 
-fn uses(connection: &CaptureConnection) -> Option<Uses> {
-    let mut extras = http::Extensions::new();
-    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
-    extras.remove()
-}
-
-fn poison(connection: &CaptureConnection) {
-    if let Some(connected) = connection.connection_metadata().as_ref() {
-        connected.poison();
-    }
-}
-
 /// Says at which point a request failed that got no answer.
-fn classify(error: &hyper_util::client::legacy::Error, connection: &CaptureConnection) -> UpstreamError {
+fn classify(error: &hyper_util::client::legacy::Error, line: Option<&Line>, sent: Instant) -> UpstreamError {
     let cause = chain(error);
     if error.is_connect() {
         return UpstreamError::Connect(cause);
     }
     let hyper = std::error::Error::source(error).and_then(|e| e.downcast_ref::<hyper::Error>());
-    match hyper {
-        Some(e) if e.is_parse() => UpstreamError::Invalid(cause.into()),
-        _ => UpstreamError::Reset { reused: uses(connection).is_some_and(|uses| uses.get() > 0), cause },
+    match (hyper, line) {
+        (Some(e), _) if e.is_parse() => UpstreamError::Invalid(cause.into()),
+        (Some(e), Some(line)) if e.is_incomplete_message() && line.has_received() => {
+            UpstreamError::Incomplete(cause)
+        }
+        (_, Some(line)) if line.is_reused() && sent.elapsed() < JUST => {
+            // The others in the pool may have gone the same way, as when a load balancer forgets its connections.
+            line.distrust_all();
+            UpstreamError::Reset { reused: true, cause }
+        }
+        _ => UpstreamError::Reset { reused: false, cause },
     }
 }

@@ -4,11 +4,12 @@
 //! It knows nothing of requests. Names are resolved at each new connection; nothing is cached here.
 
 use std::{
+    collections::HashMap,
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -16,30 +17,93 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, HttpConnector},
+    client::legacy::connect::{CaptureConnection, Connected, Connection, HttpConnector},
     rt::TokioIo,
 };
 use pin_project_lite::pin_project;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tower_service::Service;
 
-/// How many requests have gone over a connection. Travels with hyper's [`Connected`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct Uses(Arc<AtomicU64>);
+/// One connection, as far as a request over it has to know: whether it served before, whether anything of an answer
+/// has come, and a way to let it serve no more. Travels with hyper's [`Connected`].
+#[derive(Clone, Debug)]
+pub(super) struct Line(Arc<LineState>);
 
-impl Uses {
-    /// Counts one more, and says how many there were before.
-    pub(super) fn count(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
+#[derive(Debug)]
+struct LineState {
+    id: u64,
+    lines: Lines,
+    gone: AtomicBool,
+    /// Answers that were read to their end.
+    answers: AtomicU64,
+    /// Bytes that came, and of them those of answers that were read to their end.
+    received: AtomicU64,
+    accounted: AtomicU64,
+}
+
+impl Line {
+    /// The line of the connection that a request went over, where it came to that.
+    pub(super) fn of(connection: &CaptureConnection) -> Option<Self> {
+        let mut extras = http::Extensions::new();
+        connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+        let line: Self = extras.remove()?;
+        let mut lines = line.0.lines.lock();
+        // One that has ended meanwhile would stay in the list for good.
+        if !line.0.gone.load(Ordering::Relaxed) {
+            lines.insert(line.0.id, connection.clone());
+        }
+        drop(lines);
+        Some(line)
     }
 
-    /// How many there were.
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// An answer was read to its end.
+    pub(super) fn answered(&self) {
+        self.0.accounted.store(self.0.received.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there was an answer over it before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.0.answers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether bytes came that belong to no answer that was read to its end.
+    pub(super) fn has_received(&self) -> bool {
+        self.0.received.load(Ordering::Relaxed) > self.0.accounted.load(Ordering::Relaxed)
+    }
+
+    /// Lets it serve no further request.
+    pub(super) fn distrust(&self) {
+        self.0.lines.poison(|id| id == self.0.id);
+    }
+
+    /// Lets none of the connections that there are now serve a further request.
+    pub(super) fn distrust_all(&self) {
+        self.0.lines.poison(|_| true);
+    }
+}
+
+/// The connections that there are, to be told one by one or all together that they must not serve on.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<HashMap<u64, CaptureConnection>>>);
+
+impl Lines {
+    fn poison(&self, which: impl Fn(u64) -> bool) {
+        for (_, connection) in self.lock().iter().filter(|(id, _)| which(**id)) {
+            if let Some(connected) = connection.connection_metadata().as_ref() {
+                connected.poison();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, CaptureConnection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,6 +112,8 @@ impl Uses {
 pub(super) struct Connector {
     inner: HttpsConnector<HttpConnector>,
     timeout: Duration,
+    lines: Lines,
+    next: Arc<AtomicU64>,
 }
 
 impl Connector {
@@ -64,14 +130,14 @@ impl Connector {
             .enable_http1()
             .enable_http2()
             .wrap_connector(tcp);
-        Self { inner, timeout }
+        Self { inner, timeout, lines: Lines::default(), next: Arc::default() }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = Stream;
+    type Response = TokioIo<Stream>;
     type Error = io::Error;
-    type Future = BoxFuture<'static, Result<Stream, io::Error>>;
+    type Future = BoxFuture<'static, Result<TokioIo<Stream>, io::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
         self.inner.poll_ready(cx).map_err(io::Error::other)
@@ -79,10 +145,11 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
-        let timeout = self.timeout;
+        let (timeout, lines) = (self.timeout, self.lines.clone());
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
-                Ok(stream) => Ok(Stream { io: stream.map_err(io::Error::other)?, uses: Uses::default() }),
+                Ok(stream) => Ok(TokioIo::new(Stream::new(stream.map_err(io::Error::other)?, id, lines))),
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within the timeout")),
             }
         })
@@ -93,24 +160,49 @@ pin_project! {
     /// A connection to the vendor.
     pub(super) struct Stream {
         #[pin]
-        io: MaybeHttpsStream<TokioIo<TcpStream>>,
-        uses: Uses,
+        io: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
+        entry: Entry,
+    }
+}
+
+impl Stream {
+    fn new(io: MaybeHttpsStream<TokioIo<TcpStream>>, id: u64, lines: Lines) -> Self {
+        let zero = || AtomicU64::new(0);
+        let (answers, received, accounted) = (zero(), zero(), zero());
+        let line = LineState { id, lines, gone: AtomicBool::new(false), answers, received, accounted };
+        Self { io: TokioIo::new(io), entry: Entry(Line(Arc::new(line))) }
+    }
+}
+
+/// A connection's line, which leaves the list when the connection ends.
+struct Entry(Line);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let line = &self.0.0;
+        let mut lines = line.lines.lock();
+        line.gone.store(true, Ordering::Relaxed);
+        lines.remove(&line.id);
     }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.connected().extra(self.uses.clone())
+        self.io.inner().connected().extra(self.entry.0.clone())
     }
 }
 
-impl Read for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_read(cx, buf)
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        let read = this.io.poll_read(cx, buf);
+        this.entry.0.0.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        read
     }
 }
 
-impl Write for Stream {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.project().io.poll_write(cx, buf)
     }

@@ -142,6 +142,12 @@ impl Credentials {
         Arc::clone(&self.slot(workspace).key.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The keys of all workspaces, as they are now.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Arc<ApiKey>> {
+        self.workspaces().map(|workspace| self.key(workspace)).collect()
+    }
+
     /// The value of `x-workspace-id`.
     #[must_use]
     pub fn workspace_id(&self, workspace: WorkspaceIndex) -> &HeaderValue {

@@ -1,12 +1,14 @@
 //! Puts a body together as it arrives: decodes what the vendor compressed, and never holds more than it may.
 //!
+//! One gzip member and no more: what a vendor sends has one, and a body of empty ones costs work without end.
+//!
 //! Pure but for memory. A small answer can decode to a thousand times its size, so the limit is checked at each write
 //! of the decoder and not when all of it is there.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 
 use super::error::UpstreamError;
 
@@ -20,7 +22,7 @@ pub(super) struct Body {
 
 enum Form {
     Plain(Bounded),
-    Gzip(Box<MultiGzDecoder<Bounded>>),
+    Gzip(Box<GzDecoder<Bounded>>),
 }
 
 impl Body {
@@ -32,7 +34,7 @@ impl Body {
             None | Some(b"") => Form::Plain(bounded),
             Some(e) if e.eq_ignore_ascii_case(b"identity") => Form::Plain(bounded),
             Some(e) if e.eq_ignore_ascii_case(b"gzip") || e.eq_ignore_ascii_case(b"x-gzip") => {
-                Form::Gzip(Box::new(MultiGzDecoder::new(bounded)))
+                Form::Gzip(Box::new(GzDecoder::new(bounded)))
             }
             Some(_) => {
                 return Err(UpstreamError::Invalid("a content-encoding that was not asked for".into()));

@@ -86,8 +86,8 @@ pub struct Settings {
 struct Tries {
     /// By `upstream.retries`.
     retries: u32,
-    /// After the vendor closed a pooled connection, as often as there may be such.
-    reconnected: usize,
+    /// Once more after the vendor closed a pooled connection, and then over a new one.
+    reconnected: bool,
     /// Once more with the key file's new key.
     reread: bool,
 }
@@ -184,11 +184,13 @@ impl Upstream {
         let mut permit = permit;
         let answer = loop {
             let api_key = self.credentials.key(key.workspace);
+            let secrets = self.credentials.keys();
             let attempt = Attempt {
                 path_and_query: &path_and_query,
                 key: &api_key,
                 workspace_id: self.credentials.workspace_id(key.workspace),
                 trace,
+                secrets: &secrets,
                 deadline,
             };
             let answer = self.attempt(attempt, key, permit).await;
@@ -220,10 +222,8 @@ impl Upstream {
         tries: &mut Tries,
     ) -> Option<Duration> {
         let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
-        if reused && tries.reconnected <= self.settings.max_concurrency {
-            // The vendor closed an idle connection just as the request went out: no sign of failure, and the next one
-            // in the pool may have gone the same way.
-            tries.reconnected += 1;
+        if reused && !std::mem::replace(&mut tries.reconnected, true) {
+            // The vendor closed an idle connection just as the request went out: no sign of failure.
             return Some(Duration::ZERO);
         }
         let rejected = *error == UpstreamError::CredentialsRejected(401);

@@ -73,6 +73,7 @@ mod tests {
             last_modified: None,
             retry_after: field.map(|f| HeaderValue::from_bytes(f).expect("a value")),
             date,
+            source: None,
             sent: tokio::time::Instant::now(),
             began: tokio::time::Instant::now(),
         };

@@ -49,6 +49,7 @@ fn answer(status: u16, body: impl Into<String>) -> VendorAnswer {
         last_modified: None,
         retry_after: None,
         date: None,
+        source: None,
         sent: Instant::now(),
         began: Instant::now(),
     }

@@ -95,7 +95,10 @@ impl HttpVendor {
     /// # Errors
     /// Where `upstream.ca_file` cannot be used.
     pub fn new(settings: &Settings) -> std::io::Result<Self> {
-        let tls = tls::client_config(settings.ca_file.as_deref())?;
+        // Over plain http, toward this machine alone, nobody is to be trusted; reading the platform's roots takes
+        // longer than all else at start.
+        let secured = settings.origin.scheme == http::uri::Scheme::HTTPS;
+        let tls = tls::client_config(secured, settings.ca_file.as_deref())?;
         let connector = Connector::new(tls, settings.connect_timeout);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

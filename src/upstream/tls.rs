@@ -8,21 +8,12 @@ use std::{io, path::Path, sync::Arc};
 use rustls::{ClientConfig, RootCertStore, crypto};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-/// Builds the client's side of TLS 1.2 and 1.3.
+/// Builds the client's side of TLS 1.2 and 1.3. With `platform` the platform's roots are trusted, or the bundled ones.
 ///
 /// # Errors
 /// Where `ca_file` cannot be read, is no PEM, or holds no usable certificate.
-pub(super) fn client_config(ca_file: Option<&Path>) -> io::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let platform = rustls_native_certs::load_native_certs();
-    for error in &platform.errors {
-        tracing::debug!(%error, "a root certificate of the platform was passed over");
-    }
-    let (added, _) = roots.add_parsable_certificates(platform.certs);
-    if added == 0 {
-        tracing::info!("the platform has no root certificates; the bundled ones are used");
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
+pub(super) fn client_config(platform: bool, ca_file: Option<&Path>) -> io::Result<ClientConfig> {
+    let mut roots = if platform { platform_roots() } else { RootCertStore::empty() };
     if let Some(path) = ca_file {
         let says = |what: String| io::Error::other(format!("upstream.ca_file {}: {what}", path.display()));
         let certificates = CertificateDer::pem_file_iter(path)
@@ -38,4 +29,18 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> io::Result<ClientConfig> 
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+fn platform_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let platform = rustls_native_certs::load_native_certs();
+    for error in &platform.errors {
+        tracing::debug!(%error, "a root certificate of the platform was passed over");
+    }
+    let (added, _) = roots.add_parsable_certificates(platform.certs);
+    if added == 0 {
+        tracing::info!("the platform has no root certificates; the bundled ones are used");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
 }

@@ -1,9 +1,10 @@
 //! The gateway from outside, over real sockets: a caller on one side, a scripted vendor on the other.
 //!
-//! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `refused` and `passed` are
+//! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `kept`, `refused` and `passed` are
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
 //! `routes`, `lists` and `door` about what may be asked, `onward`, `pool` and `tls` about what is sent to the vendor,
-//! `crowds` about many callers at once, `ending`, `secrets` and `commands` about the program itself.
+//! `crowds` about many callers at once, `sockets` about where it listens,
+//! `ending`, `secrets` and `commands` about the program itself.
 
 mod classes;
 mod commands;
@@ -12,6 +13,7 @@ mod directives;
 mod door;
 mod ending;
 mod headers;
+mod kept;
 mod lists;
 mod onward;
 mod passed;
@@ -21,6 +23,7 @@ mod records;
 mod refused;
 mod routes;
 mod secrets;
+mod sockets;
 mod stale;
 mod tls;
 mod vendor;

@@ -34,8 +34,6 @@ pub(crate) enum Play {
 pub(crate) struct Seen {
     /// Which request this is, counted from 1.
     pub(crate) number: usize,
-    /// Which connection it came on, counted from 1.
-    pub(crate) connection: usize,
     /// Request line and fields, byte for byte.
     pub(crate) head: String,
 }
@@ -163,32 +161,31 @@ impl Vendor {
 async fn accept(listener: TcpListener, stage: Arc<Stage>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         stage.log.send_modify(|log| log.connections += 1);
-        let connection = stage.log.borrow().connections;
         let (stage, tls) = (Arc::clone(&stage), tls.clone());
         tokio::spawn(async move {
-            serve(stream, tls, connection, &stage).await;
+            serve(stream, tls, &stage).await;
             stage.log.send_modify(|log| log.closed += 1);
         });
     }
 }
 
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, connection: usize, stage: &Stage) {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, stage: &Stage) {
     stream.set_nodelay(true).expect("a socket");
     match tls {
-        None => converse(stream, connection, stage).await,
+        None => converse(stream, stage).await,
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => converse(stream, connection, stage).await,
+            Ok(stream) => converse(stream, stage).await,
             Err(_) => stage.log.send_modify(|log| log.refused += 1),
         },
     }
 }
 
 /// Answers one request after another. An error is the other side's leaving.
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: usize, stage: &Stage) {
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, stage: &Stage) {
     let mut unread = Vec::new();
     while let Some(head) = head(&mut stream, &mut unread).await {
         let number = stage.log.borrow().seen.len() + 1;
-        let seen = Seen { number, connection, head };
+        let seen = Seen { number, head };
         stage.log.send_modify(|log| log.seen.push(seen.clone()));
         match (stage.script)(&seen) {
             Play::Send(bytes) => {

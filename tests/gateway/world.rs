@@ -118,11 +118,11 @@ impl Gateway {
     /// the way unless a test sets it.
     pub(crate) async fn start(origin: &str, settings: &str) -> Self {
         let mut text = format!(
-            "listen.internal = \"127.0.0.1:0\"\nlisten.admin = \"127.0.0.1:0\"\nupstream.base_url = \"{origin}\"\n\
+            "listen.admin = \"127.0.0.1:0\"\nupstream.base_url = \"{origin}\"\nupstream.retries = 0\n\
              drain.timeout = \"5s\"\nbudget.requests_per_minute = 100000\n"
         );
-        if !settings.contains("upstream.retries") {
-            text.push_str("upstream.retries = 0\n");
+        if !settings.contains("listen.internal") {
+            text.push_str("listen.internal = \"127.0.0.1:0\"\n");
         }
         text.push_str(settings);
         if !settings.contains("[[workspaces]]") {
@@ -317,7 +317,7 @@ impl Answer {
     }
 
     /// What holds for every answer, whatever it is about.
-    fn keeps_the_promises(&self) {
+    pub(crate) fn keeps_the_promises(&self) {
         assert_eq!(self.one("x-content-type-options"), "nosniff");
         assert!(!self.one("x-request-id").is_empty() && !self.one("date").is_empty());
         for (name, value) in &self.fields {

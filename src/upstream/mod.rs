@@ -81,13 +81,17 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
 }
 
+/// How often a request goes out again after a pooled connection was closed under it. The first time all connections of
+/// that moment are left, so the next one is new, unless another request has just used it.
+const RECONNECTS: u32 = 3;
+
 /// What a fetch has tried already.
 #[derive(Default)]
 struct Tries {
     /// By `upstream.retries`.
     retries: u32,
-    /// Once more after the vendor closed a pooled connection, and then over a new one.
-    reconnected: bool,
+    /// After the vendor closed a pooled connection under the request.
+    reconnects: u32,
     /// Once more with the key file's new key.
     reread: bool,
 }
@@ -222,8 +226,9 @@ impl Upstream {
         tries: &mut Tries,
     ) -> Option<Duration> {
         let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
-        if reused && !std::mem::replace(&mut tries.reconnected, true) {
+        if reused && tries.reconnects < RECONNECTS {
             // The vendor closed an idle connection just as the request went out: no sign of failure.
+            tries.reconnects += 1;
             return Some(Duration::ZERO);
         }
         let rejected = *error == UpstreamError::CredentialsRejected(401);

@@ -59,7 +59,7 @@ async fn a_workspace_that_is_not_ours_is_refused_and_so_are_two() {
 }
 
 #[tokio::test]
-async fn a_failure_of_one_workspace_is_not_anothers() {
+async fn a_failure_of_one_workspace_is_none_of_the_others() {
     let world = World::with(&several(), |seen| match seen.one("x-workspace-id").as_str() {
         "ws-main" => Play::Send(answer("500 Oops", "", "{}")),
         other => Play::Send(ok(settled(ID).replace("ws-main", other))),

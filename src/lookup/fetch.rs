@@ -39,6 +39,8 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
     let permit = loop {
         match wait_for_permit(&lookup, &leader, &ask, lane).await {
+            // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
+            Waited::Over(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => lane = Lane::Lookup,
             Waited::Over(permit) => break permit,
             Waited::Hurried => lane = Lane::Lookup,
             Waited::Deserted => match leader.give_up() {

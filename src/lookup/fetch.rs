@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     call::CacheKey,
-    outcome::{ErrorCode, Forward, NotKept, Refusal},
+    outcome::{Class, ErrorCode, Forward, NotKept, Refusal},
     store::{Failure, FailureAnswer, Stored},
     upstream::{
         answer::VendorAnswer,
@@ -150,6 +150,10 @@ impl Landing<'_> {
             (Verdict::Keep(stored), _) => {
                 let stored = Arc::new(stored);
                 let not_kept = self.keep(&stored);
+                if not_kept.is_some() && stored.class == Class::NotFound {
+                    // Whatever hinders the keeping of the 404, the call that stood there is gone.
+                    self.lookup.store.remove(&self.ask.key);
+                }
                 Answer::fetched(why, stored, not_kept)
             }
             (Verdict::Pass(stored, NotKept::Status), kept) => self.failed(why, kept, Arc::new(stored), now),

@@ -41,7 +41,8 @@ fn age(answer: &Answer, now: UnixMillis, watched: Duration) -> Duration {
 pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -> Answer {
     let began = Instant::now();
     let first = lookup.answer(ask.clone()).await;
-    if !first.is_ongoing() {
+    // A wait is a row of requests to the vendor, and who wants only what is kept asks for none.
+    if !first.is_ongoing() || ask.directives.only_if_cached {
         return first;
     }
     let watch = |leader| keep_vigil(Arc::clone(lookup), leader, ask.clone(), first.clone());

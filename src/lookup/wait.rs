@@ -4,7 +4,7 @@
 //! lookups. All of them get the record in the moment in which it is read, by the vigil or by anybody else. A vigil
 //! that nobody waits for ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -85,9 +85,17 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, first: An
                 () = sleep_until(next) => break,
             }
         }
-        let answer = match lookup.answer_at_once(&ask, Instant::now()) {
-            Some(hit) => hit,
-            None => lookup.answer_in(Lane::Wait, ask.clone()).await,
+        let mut poll = pin!(poll(&lookup, &ask));
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut poll => break answer,
+                // A poll that waits for its turn leaves the queue with those who wait for it.
+                () = leader.deserted() => match leader.give_up() {
+                    Ok(()) => return,
+                    Err(wanted) => leader = wanted,
+                },
+            }
         };
         if answer.is_over() {
             return leader.land(answer);
@@ -96,6 +104,13 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, first: An
             leader.tell(answer.clone());
             latest = answer;
         }
+    }
+}
+
+async fn poll(lookup: &Arc<Lookup>, ask: &Ask) -> Answer {
+    match lookup.answer_at_once(ask, Instant::now()) {
+        Some(hit) => hit,
+        None => lookup.answer_in(Lane::Wait, ask.clone()).await,
     }
 }
 

@@ -16,9 +16,6 @@ type Leader = flight::Leader<CacheKey, Answer>;
 /// The shortest time between two polls, and the longest.
 const PACE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
-/// A vigil is never in a hurry, and what it reads may be kept.
-const WISH: flight::Wish = flight::Wish { urgent: false, kept: true };
-
 /// The pace grows by the length of the call so far: the longer a call lasts, the longer it is likely to last still,
 /// and the less a late answer matters.
 const SHARE_OF_AGE: u32 = 30;
@@ -46,7 +43,9 @@ pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -
         return first;
     }
     let watch = |leader| keep_vigil(Arc::clone(lookup), leader, ask.clone(), first.clone());
-    let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, WISH, Answer::crashed, watch);
+    // A vigil is never in a hurry.
+    let wish = flight::Wish { urgent: false, kept: !ask.directives.keep_nothing };
+    let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, wish, Answer::crashed, watch);
     let mut draining = lookup.draining.subscribe();
     tokio::select! {
         biased;
@@ -70,7 +69,7 @@ fn latest(lookup: &Lookup, place: &flight::Waiter<Answer>, first: Answer, began:
 
 /// Asks again and again until the call is over or nobody waits. What fails is passed over: those who wait have an
 /// answer already, and their own time to wait.
-async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, first: Answer) {
+async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, mut ask: Ask, first: Answer) {
     let began = Instant::now();
     let mut latest = first;
     loop {
@@ -85,6 +84,8 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, first: An
                 () = sleep_until(next) => break,
             }
         }
+        // Others may have come since, who have nothing against the record's being kept.
+        ask.directives.keep_nothing = !leader.is_wanted();
         let mut poll = pin!(poll(&lookup, &ask));
         let answer = loop {
             tokio::select! {

@@ -251,3 +251,6 @@ impl Landing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ impl fmt::Debug for Lookup {
         f.debug_struct("Lookup").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,14 +116,4 @@ async fn poll(lookup: &Arc<Lookup>, ask: &Ask) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pace_grows_with_the_age_of_the_call() {
-        let table = [(0, 2), (30, 2), (60, 2), (90, 3), (240, 8), (300, 10), (7_200, 10)];
-        for (age, expected) in table {
-            assert_eq!(pace(Duration::from_secs(age)), Duration::from_secs(expected), "{age}");
-        }
-    }
-}
+mod tests;

@@ -27,6 +27,8 @@ pub mod error;
 mod rejections;
 pub mod retry;
 pub mod retry_after;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod sightings;
 mod tls;
 

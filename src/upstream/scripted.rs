@@ -40,7 +40,7 @@ pub(crate) struct Arrived {
 }
 
 enum Said {
-    Answer(Result<VendorAnswer, UpstreamError>),
+    Answer(Box<Result<VendorAnswer, UpstreamError>>),
     Panic,
 }
 
@@ -58,7 +58,7 @@ impl Vendor for Scripted {
             // Fails only where the test is over.
             let _ = self.0.send(Arrived { path, key, sent: Instant::now(), reply });
             match timeout_at(attempt.deadline, said).await {
-                Ok(Ok(Said::Answer(answer))) => answer,
+                Ok(Ok(Said::Answer(answer))) => *answer,
                 Ok(Ok(Said::Panic)) => panic!("on purpose"),
                 Ok(Err(_)) => Err(UpstreamError::Reset { reused: false, cause: "on purpose".into() }),
                 Err(_) => Err(UpstreamError::Timeout),
@@ -86,19 +86,19 @@ impl Arrived {
     /// Answers it.
     pub(crate) fn answer(self, status: u16, body: impl Into<Bytes>) {
         let answer = self.made(status, body.into());
-        self.say(Said::Answer(Ok(answer)));
+        self.say(Said::Answer(Box::new(Ok(answer))));
     }
 
     /// Answers with a 429 that asks for a pause.
     pub(crate) fn limit(self, seconds: u64) {
         let retry_after = Some(HeaderValue::from(seconds));
         let answer = VendorAnswer { retry_after, ..self.made(429, Bytes::new()) };
-        self.say(Said::Answer(Ok(answer)));
+        self.say(Said::Answer(Box::new(Ok(answer))));
     }
 
     /// Fails it.
     pub(crate) fn fail(self, error: UpstreamError) {
-        self.say(Said::Answer(Err(error)));
+        self.say(Said::Answer(Box::new(Err(error))));
     }
 
     /// Lets the gateway panic in the middle of it.
@@ -114,6 +114,7 @@ impl Arrived {
             last_modified: None,
             retry_after: None,
             date: None,
+            source: None,
             sent: self.sent,
             began: Instant::now(),
         }

@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use super::process;
 use crate::{
-    app::{App, Surroundings},
+    app::{App, BindError, Surroundings},
     downstream::listener::LocalAddress,
     drain::Signals,
     sandbox::{Config, Handle, Sandbox},
@@ -111,16 +111,35 @@ async fn demo(args: &Args) -> io::Result<()> {
 /// A gateway before the sandbox, on the usual ports where they are free.
 async fn bind(origin: SocketAddr, key: &str, workspace: &str) -> io::Result<App> {
     let (internal, admin) = (free(INTERNAL.into()).await, free(ADMIN.into()).await);
+    let usual = settings(internal, admin, origin, key, workspace)?;
+    match App::bind(usual, Surroundings::default()).await {
+        // Somebody was faster, between the look and the binding.
+        Err(BindError::Listen(error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            let any = SocketAddr::new(internal.ip(), 0);
+            let other = settings(any, any, origin, key, workspace)?;
+            App::bind(other, Surroundings::default()).await
+        }
+        bound => bound,
+    }
+    .map_err(io::Error::other)
+}
+
+fn settings(
+    internal: SocketAddr,
+    admin: SocketAddr,
+    origin: SocketAddr,
+    key: &str,
+    workspace: &str,
+) -> io::Result<Settings> {
     let text = format!(
         "[listen]\ninternal = \"{internal}\"\nadmin = \"{admin}\"\n\
          [upstream]\nbase_url = \"http://{origin}\"\n\
          [drain]\ntimeout = \"1s\"\n\
          [[workspaces]]\nname = \"demo\"\nworkspace_id = \"{workspace}\"\napi_key = \"{key}\"\n"
     );
-    let loaded = Settings::load_str(&text, &BTreeMap::new()).map_err(|problems| {
+    Settings::load_str(&text, &BTreeMap::new()).map(|loaded| loaded.settings).map_err(|problems| {
         io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    App::bind(loaded.settings, Surroundings::default()).await.map_err(io::Error::other)
+    })
 }
 
 /// `wanted`, or the same with a port of the system's choice where it is taken.

@@ -40,7 +40,7 @@ async fn a_sigterm_lets_what_is_under_way_finish_and_ends_with_status_0() {
 
 #[tokio::test]
 async fn readiness_says_that_the_end_has_begun_while_callers_are_still_served() {
-    let settings = "drain.delay = \"300ms\"";
+    let settings = "drain.delay = \"900ms\"";
     let world = World::with(settings, |_| Play::Send(ok(ongoing(ID)))).await;
     let ready = async || {
         let mut caller = Caller::connect(world.gateway.admin).await;

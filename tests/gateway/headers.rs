@@ -86,8 +86,9 @@ async fn age_counts_up_as_what_is_left_counts_down() {
     assert_eq!((miss.number("age"), miss.one("cache-control")), (0, "private, max-age=99, immutable"));
     sleep(Duration::from_millis(1_100)).await;
     let hit = world.call(ID).await;
-    assert_eq!(hit.number("age"), 1);
-    assert_eq!(hit.cache(), "callgate; hit; ttl=98");
+    let age = hit.number("age");
+    assert!(age >= 1);
+    assert_eq!(hit.cache(), format!("callgate; hit; ttl={}", 99 - age));
     // A caller subtracts the age again, and is left with what is left.
     assert_eq!(hit.one("cache-control"), "private, max-age=99, immutable");
 }

@@ -2,11 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::{
+    net::TcpSocket,
+    time::{Duration, Instant, sleep},
+};
 
 use super::{
     records::{id, settled},
-    vendor::{Play, Vendor, answer, ok},
+    vendor::{Play, answer, ok},
     world::{Gateway, ID, WORKSPACE, World, request},
 };
 
@@ -58,10 +61,10 @@ async fn a_new_connection_that_ends_without_an_answer_is_not_tried_again_for_not
 
 #[tokio::test]
 async fn a_vendor_that_is_not_there_is_unreachable() {
-    let vendor = Vendor::start(|_| Play::ThenClose(Vec::new())).await;
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let nobody = free.local_addr().expect("an address");
-    drop((vendor, free));
+    // Bound, so that nobody else gets the port, and not listening.
+    let deaf = TcpSocket::new_v4().expect("a socket");
+    deaf.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let nobody = deaf.local_addr().expect("an address");
     for origin in [format!("http://{nobody}"), "https://vendor.invalid".into(), format!("https://{nobody}")] {
         let gateway = Gateway::start(&origin, "").await;
         let answer = gateway.ask("GET", &format!("/calls/{ID}"), &[]).await;

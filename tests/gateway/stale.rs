@@ -47,7 +47,7 @@ async fn a_stale_call_still_answers_while_the_vendor_fails() {
         || Play::ThenNothing(Vec::new()),
     ];
     for fails in failures {
-        let world = gone_stale("upstream.response_timeout = \"200ms\"", fails).await;
+        let world = gone_stale("upstream.response_timeout = \"500ms\"", fails).await;
         let stale = world.call(ID).await;
         assert_eq!((stale.status, stale.text()), (200, settled(ID)));
         assert_eq!(stale.cache(), "callgate; hit; ttl=0; detail=stale-if-error");
@@ -61,8 +61,10 @@ async fn how_stale_it_is_is_said() {
     let world = gone_stale("", || Play::Send(answer("500 Oops", JSON, "{}"))).await;
     sleep(Duration::from_millis(1_050)).await;
     let stale = world.call(ID).await;
-    assert_eq!(stale.cache(), "callgate; hit; ttl=-1; detail=stale-if-error");
-    assert_eq!((stale.number("age"), stale.one("cache-control")), (1, "private, max-age=1"));
+    let age = stale.number("age");
+    assert!(age >= 1);
+    assert_eq!(stale.cache(), format!("callgate; hit; ttl=-{age}; detail=stale-if-error"));
+    assert_eq!(stale.one("cache-control"), format!("private, max-age={age}"));
 }
 
 #[tokio::test]

@@ -177,15 +177,25 @@ impl Gateway {
         answer.text()
     }
 
-    /// Waits until the gateway has dealt with all that was sent to it or closed before.
+    /// Waits until the gateway has taken up all that was sent to it before.
     ///
-    /// One thread runs gateway and test, in turns, and a turn takes up everything that there is to read. So what was
-    /// there before a round trip has been dealt with after it; the second one is for what takes two turns, such as
+    /// One thread runs gateway and test in turns, and a turn takes up everything that there is to read. So what was
+    /// there before a round trip is dealt with after it; more than one is for what takes several turns, such as
     /// accepting and then reading.
     pub(crate) async fn settle(&self) {
-        for _ in 0..3 {
+        for _ in 0..4 {
             self.metrics().await;
         }
+    }
+
+    /// Waits until so many callers are known to have left before their answer.
+    pub(crate) async fn left(&self, callers: usize) {
+        let line =
+            format!("callgate_requests_total{{route=\"lookup\",cache=\"none\",code=\"499\"}} {callers}\n");
+        let known = async { while !self.metrics().await.contains(&line) {} };
+        within(known).await;
+        // What their leaving sets off is done after another round trip.
+        self.metrics().await;
     }
 }
 

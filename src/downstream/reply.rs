@@ -88,7 +88,8 @@ fn is_kept(outcome: &Outcome) -> bool {
 
 /// What callers may keep, and for how long. They subtract `age` from `max-age` again (RFC 9111 §4.2), so it is added.
 fn cache_control(stored: &Stored, kept: bool, conditions: &Conditions<'_>) -> HeaderValue {
-    let left = stored.fresh_for(conditions.now).unwrap_or_default().min(conditions.client_max_age).as_secs();
+    let left = u64::try_from(stored.ttl_seconds(conditions.now)).unwrap_or(0);
+    let left = left.min(conditions.client_max_age.as_secs());
     let max_age = stored.age(conditions.now).as_secs().saturating_add(left);
     let text = match stored.class {
         // What is stale is handed out for want of better, so it must not be held on to.

@@ -220,7 +220,7 @@ async fn what_is_paid_for_goes_on_when_its_callers_leave_and_is_kept() {
     settle().await;
     request.answer(200, settled(A));
     settle().await;
-    assert_eq!(said(world.caller(A)).await, (200, "callgate; hit; ttl=3599".into()));
+    assert_eq!(said(world.caller(A)).await, (200, "callgate; hit; ttl=3600".into()));
     assert_eq!(world.vendor.seen, 1);
 }
 

@@ -57,15 +57,12 @@ impl Stored {
         self.lifetime.checked_sub(self.age(now)).filter(|left| !left.is_zero())
     }
 
-    /// What is left of the freshness lifetime in whole seconds, rounded down; counts on below zero once stale.
+    /// What is left of the freshness lifetime in whole seconds, counted on below zero once stale. Reckoned with whole
+    /// seconds, so that it and the `age` that callers see always add up to the lifetime.
     #[must_use]
     pub fn ttl_seconds(&self, now: Instant) -> i64 {
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-        let age = self.age(now);
-        match self.lifetime.checked_sub(age) {
-            Some(left) => seconds(left),
-            None => -seconds(age.saturating_sub(self.lifetime)),
-        }
+        seconds(self.lifetime) - seconds(self.age(now))
     }
 
     /// Whether it is a record with a final status, which nothing that is older or not final may replace.

@@ -69,8 +69,8 @@ async fn a_final_call_without_a_readable_time_or_with_one_to_come_is_settling() 
     for more in [String::new(), r#","endTime":"soon""#.into(), format!(r#","endTime":{tomorrow}"#)] {
         let (first, _, requests) = twice(record(ID, "completed", &more)).await;
         assert_eq!((first.cache(), requests), (STORED, 1), "{more}");
-        // 15 s, of which a moment is over.
-        assert_eq!(first.one("cache-control"), "private, max-age=14", "{more}");
+        // Of 15 s none is over yet, in whole seconds.
+        assert_eq!(first.one("cache-control"), "private, max-age=15", "{more}");
     }
 }
 

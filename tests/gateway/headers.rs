@@ -83,14 +83,14 @@ async fn conditions_that_no_answer_here_knows_are_not_applied() {
 async fn age_counts_up_as_what_is_left_counts_down() {
     let world = World::with("lookup.final_ttl = \"100s\"", |s| Play::Send(ok(settled(s.id())))).await;
     let miss = world.call(ID).await;
-    assert_eq!((miss.number("age"), miss.one("cache-control")), (0, "private, max-age=99, immutable"));
+    assert_eq!((miss.number("age"), miss.one("cache-control")), (0, "private, max-age=100, immutable"));
     sleep(Duration::from_millis(1_100)).await;
     let hit = world.call(ID).await;
     let age = hit.number("age");
     assert!(age >= 1);
-    assert_eq!(hit.cache(), format!("callgate; hit; ttl={}", 99 - age));
+    assert_eq!(hit.cache(), format!("callgate; hit; ttl={}", 100 - age));
     // A caller subtracts the age again, and is left with what is left.
-    assert_eq!(hit.one("cache-control"), "private, max-age=99, immutable");
+    assert_eq!(hit.one("cache-control"), "private, max-age=100, immutable");
 }
 
 #[tokio::test]

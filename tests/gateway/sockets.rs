@@ -168,7 +168,7 @@ async fn what_finds_no_turn_is_told_to_come_back() {
     first.send(request("GET", &format!("/calls/{ID}"), &[])).await;
     world.vendor.arrived(1).await;
     let shed = world.call("a").await;
-    assert_eq!(shed.problem(), (503, "overloaded".into()));
+    assert_eq!(shed.problem(), (429, "rate_limit_exceeded".into()));
     assert!(shed.number("retry-after") >= 1);
     world.vendor.release();
     assert_eq!(first.answer().await.status, 200);

@@ -26,7 +26,7 @@ use crate::{
     upstream::breaker::{self, Breaker, Circuit, Health},
 };
 
-/// What is told to who finds every connection busy, or the queue full.
+/// When to come back, where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The gate before one vendor.
@@ -53,17 +53,13 @@ struct Key {
 
 /// Whether a place may go.
 enum Turn {
-    Go { ahead_after_pause: bool, tries_circuit: bool },
-    Wait(Waiting),
+    Go {
+        ahead_after_pause: bool,
+        tries_circuit: bool,
+    },
+    /// Until then, where it is known, or until the bell rings.
+    Wait(Option<Instant>),
     Refused(Refusal),
-}
-
-/// What a place waits for, and until when.
-#[derive(Clone, Copy)]
-struct Waiting {
-    until: Option<Instant>,
-    /// Not for the budget, but for a free connection.
-    for_slot: bool,
 }
 
 /// The right to send one request. Comes back when dropped.
@@ -146,7 +142,7 @@ impl Gate {
             }
         };
         loop {
-            let wake = waiting.until.map_or(deadline, |until| until.min(deadline));
+            let wake = waiting.map_or(deadline, |until| until.min(deadline));
             tokio::select! {
                 () = place.bell.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
@@ -231,12 +227,12 @@ impl State {
         let ahead_after_pause = match key.pause.say(now) {
             pause::Say::Go => false,
             pause::Say::Probe => true,
-            pause::Say::Probing => return Turn::Wait(Waiting { until: None, for_slot: false }),
+            pause::Say::Probing => return Turn::Wait(None),
             pause::Say::Until(until) if until > deadline => {
                 let refusal = Refusal::new(ErrorCode::RateLimitExceeded, "the vendor asks for a pause");
                 return Turn::Refused(refusal.retry_at(until));
             }
-            pause::Say::Until(until) => return Turn::Wait(Waiting { until: Some(until), for_slot: false }),
+            pause::Say::Until(until) => return Turn::Wait(Some(until)),
         };
         let reserve = if lane == Lane::Lookup { 0 } else { key.reserve };
         let needed = ahead + 1 + reserve;
@@ -247,10 +243,10 @@ impl State {
                 let detail = "the requests that the vendor allows in a minute are used up";
                 return Turn::Refused(Refusal::new(ErrorCode::RateLimitExceeded, detail).retry_at(at));
             }
-            return Turn::Wait(Waiting { until: Some(at), for_slot: false });
+            return Turn::Wait(Some(at));
         }
         if ahead > 0 || slots == 0 {
-            return Turn::Wait(Waiting { until: None, for_slot: slots == 0 });
+            return Turn::Wait(None);
         }
         Turn::Go { ahead_after_pause, tries_circuit }
     }
@@ -261,14 +257,10 @@ impl State {
     }
 }
 
-/// What is told to who has waited in vain.
-fn too_late(waiting: Waiting, now: Instant) -> Refusal {
-    if waiting.for_slot {
-        return Refusal::new(ErrorCode::Overloaded, "every connection to the vendor is busy")
-            .retry_at(now + SOON);
-    }
-    let at = waiting.until.unwrap_or(now + SOON);
-    Refusal::new(ErrorCode::RateLimitExceeded, "the turn of this lookup did not come in time").retry_at(at)
+/// What is told to who has waited in vain, for whatever: the wait for a connection is part of the queue, too.
+fn too_late(until: Option<Instant>, now: Instant) -> Refusal {
+    let refusal = Refusal::new(ErrorCode::RateLimitExceeded, "the turn of this lookup did not come in time");
+    refusal.retry_at(until.unwrap_or(now + SOON))
 }
 
 /// A place in the queue, given up when dropped.

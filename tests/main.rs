@@ -6,6 +6,7 @@
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
 //! - `sandbox`: the simulated vendor, over its own sockets.
 //! - `settings`: layers, problems and their names.
+//! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
@@ -14,3 +15,4 @@ mod house;
 mod listener;
 mod sandbox;
 mod settings;
+mod shield;

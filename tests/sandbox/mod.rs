@@ -3,7 +3,7 @@
 //! Its clock stands, and is moved by hand; nothing waits for time to pass but what is itself about a delay.
 
 mod faults;
-mod world;
+pub(crate) mod world;
 
 use std::{io::Read as _, time::Duration};
 

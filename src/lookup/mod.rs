@@ -198,6 +198,10 @@ impl Lookup {
     /// The answer that a stale record may still give when the vendor fails.
     fn stale_if_error(&self, kept: Arc<crate::store::Stored>, now: Instant) -> Option<Answer> {
         let until = kept.lifetime.saturating_add(self.policy.stale_if_error);
+        if kept.fresh_for(now).is_some() {
+            // Passed by at a caller's wish, and no staler for that.
+            return Some(Answer::hit(kept, now));
+        }
         (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
     }
 

@@ -88,8 +88,9 @@ pub struct Settings {
 const RECONNECTS: u32 = 3;
 
 /// What a fetch has tried already.
-#[derive(Default)]
 struct Tries {
+    /// When it must all be over.
+    deadline: Instant,
     /// By `upstream.retries`.
     retries: u32,
     /// After the vendor closed a pooled connection under the request.
@@ -186,7 +187,7 @@ impl Upstream {
         let deadline = Instant::now() + self.settings.response_timeout;
         let path_and_query = key.path_and_query();
         self.retries().request(Instant::now());
-        let mut tries = Tries::default();
+        let mut tries = Tries { deadline, retries: 0, reconnects: 0, reread: false };
         let mut permit = permit;
         let answer = loop {
             let api_key = self.credentials.key(key.workspace);
@@ -201,9 +202,7 @@ impl Upstream {
             };
             let answer = self.attempt(attempt, key, permit).await;
             let again = answer.as_ref().err().and_then(|error| self.again(key, error, &api_key, &mut tries));
-            let Some(backoff) = again.filter(|backoff| Instant::now() + *backoff < deadline) else {
-                break answer;
-            };
+            let Some(backoff) = again else { break answer };
             tokio::time::sleep(backoff).await;
             let group = self.credentials.budget_group(key.workspace);
             permit = match self.gate.permit(group, lane, deadline).await {
@@ -242,7 +241,8 @@ impl Upstream {
         }
         let backoff = retry::backoff(tries.retries, fastrand::f64());
         tries.retries += 1;
-        self.retries().retry(Instant::now()).then_some(backoff)
+        let now = Instant::now();
+        (now + backoff < tries.deadline && self.retries().retry(now)).then_some(backoff)
     }
 
     async fn attempt(

@@ -44,7 +44,7 @@ async fn a_call_that_is_over_for_long_is_kept_for_a_month() {
         assert_eq!(first.cache(), STORED, "{body}");
         assert_eq!(first.one("cache-control"), "private, max-age=3600, immutable");
         let ttl = second.cache().strip_prefix("callgate; hit; ttl=").expect(&body);
-        assert!((2_591_990..2_592_000).contains(&ttl.parse().expect("a number")), "{ttl}");
+        assert!((2_591_990..=2_592_000).contains(&ttl.parse().expect("a number")), "{ttl}");
         assert_eq!(second.one("cache-control"), "private, max-age=3600, immutable");
         assert_eq!(requests, 1, "{body}");
     }

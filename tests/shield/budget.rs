@@ -126,8 +126,8 @@ async fn no_more_are_under_way_at_once_than_there_may_be() {
     let first: Vec<_> = world.settled(3).iter().map(|id| world.calling(id)).collect();
     world.vendor.reached(4).await;
     assert_eq!(world.metric("callgate_upstream_in_flight").await, 3.0);
+    for reply in world.calls(&world.settled(10)[3..]).await {
         assert_eq!(reply.error(), (429, "rate_limit_exceeded".into()));
-        assert_eq!(reply.error(), (503, "overloaded".into()));
         assert_eq!(field(&reply, "retry-after"), "1");
     }
     assert_eq!(world.vendor.requests(), 4);

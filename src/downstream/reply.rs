@@ -181,6 +181,7 @@ mod tests {
             content: Content::Stored(Arc::new(stored)),
             timing: Timing::default(),
             retry_after: None,
+            turned_away: None,
         };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

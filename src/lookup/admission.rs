@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::{CacheKey, CallId, Resource},
     clock::UnixMillis,
-    outcome::{Class, ErrorCode, NotKept, Refusal},
+    outcome::{Class, ErrorCode, NotKept, Refusal, Suspicion},
     store::{Stored, stored::entity_tag},
     upstream::answer::VendorAnswer,
 };
@@ -53,10 +53,28 @@ pub enum Verdict {
     Pass(Stored, NotKept),
     /// The vendor's 500 for an empty list, made into the list that it means.
     EmptyList(Stored),
-    /// It would replace a final record by less: serve the kept one, and ask again after this lifetime.
-    Superseded(Duration),
+    /// It would replace a final record by less: serve the kept one.
+    Superseded {
+        /// After which time to ask again.
+        lifetime: Duration,
+        /// Whether it is not even a record of this call.
+        anothers: bool,
+    },
     /// It may not be served.
     Refuse(Refusal),
+}
+
+impl Verdict {
+    /// Whether the answer belongs to another request: it holds another call's record, or another workspace's.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        match self {
+            Self::Superseded { anothers, .. } => *anothers,
+            Self::Pass(_, why) => *why == NotKept::Suspect(Suspicion::OtherId),
+            Self::Refuse(refusal) => refusal.code == ErrorCode::UpstreamMismatch,
+            Self::Keep(_) | Self::EmptyList(_) => false,
+        }
+    }
 }
 
 /// Judges an answer.
@@ -117,7 +135,8 @@ fn record(policy: &Settings, about: &Circumstances<'_>, id: &CallId, answer: Ven
     };
     let (updated, started) = facts.map_or((None, None), |facts| (facts.updated, facts.started));
     if about.kept.is_some_and(|kept| supersedes(kept, class, updated)) {
-        return Verdict::Superseded(policy.settling_ttl);
+        let anothers = not_kept == NotKept::Suspect(Suspicion::OtherId);
+        return Verdict::Superseded { lifetime: policy.settling_ttl, anothers };
     }
     keep(Stored { updated, started, ..store(about, answer, class, lifetime) }, not_kept)
 }

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::Directives;
 use crate::{
-    outcome::{Class, ErrorCode, Fetched, Forward, HitOf, NotKept, Outcome, Refusal, Suspicion, Tier},
+    outcome::{Class, ErrorCode, Fetched, Forward, HitOf, NotKept, Outcome, Refusal, Tier},
     store::{Failure, FailureAnswer, Stored},
+    upstream::budget::Lane,
 };
 
 /// The answer to one lookup. Cheap to clone: every waiter of a flight gets one.
@@ -22,6 +23,8 @@ pub struct Answer {
     pub timing: Timing,
     /// When asking again may bring something new: after a wait that was in vain.
     pub retry_after: Option<Duration>,
+    /// The lane that had no permit in time, where the vendor was not asked for that reason.
+    pub turned_away: Option<Lane>,
 }
 
 /// What is answered.
@@ -47,13 +50,25 @@ impl Answer {
     pub(super) fn hit(stored: Arc<Stored>, now: Instant) -> Self {
         let of = if stored.class == Class::NotFound { HitOf::NotFound } else { HitOf::Answer };
         let outcome = Outcome::Hit { tier: Tier::Memory, of, ttl: stored.ttl_seconds(now) };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Stored(stored),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// A stale answer, as the vendor fails.
     pub(super) fn stale(stored: Arc<Stored>, now: Instant) -> Self {
         let outcome = Outcome::StaleIfError { ttl: stored.ttl_seconds(now) };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Stored(stored),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// A failure that is remembered.
@@ -66,7 +81,7 @@ impl Answer {
             FailureAnswer::Vendor(stored) => Content::Stored(Arc::clone(stored)),
             FailureAnswer::Refused(refusal) => Content::Refused(Arc::clone(refusal)),
         };
-        Self { outcome, content, timing: Timing::default(), retry_after: None }
+        Self { outcome, content, timing: Timing::default(), retry_after: None, turned_away: None }
     }
 
     /// An answer of the vendor, kept or not.
@@ -77,27 +92,51 @@ impl Answer {
             Some(not_kept) => Fetched::NotStored(status, not_kept),
         };
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self { outcome, content: Content::Stored(stored), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Stored(stored),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// An empty list, which the vendor says with a 500.
     pub(super) fn empty_list(why: Forward, list: Arc<Stored>) -> Self {
         let result = Fetched::NotStored(StatusCode::INTERNAL_SERVER_ERROR, NotKept::List);
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self { outcome, content: Content::Stored(list), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Stored(list),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// The kept record, served instead of an answer of the vendor that is worth less.
     pub(super) fn superseding(why: Forward, kept: Arc<Stored>) -> Self {
         let result = Fetched::NotStored(StatusCode::OK, NotKept::Superseded);
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self { outcome, content: Content::Stored(kept), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Stored(kept),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// A fetch without an answer that could be passed on.
     pub(super) fn failed(why: Forward, refusal: Arc<Refusal>) -> Self {
         let outcome = Outcome::Forwarded { why, collapsed: false, result: Fetched::Failed(refusal.code) };
-        Self { outcome, content: Content::Refused(refusal), timing: Timing::default(), retry_after: None }
+        Self {
+            outcome,
+            content: Content::Refused(refusal),
+            timing: Timing::default(),
+            retry_after: None,
+            turned_away: None,
+        }
     }
 
     /// A lookup that the caller did not want to be forwarded.
@@ -111,29 +150,23 @@ impl Answer {
         Self::failed(Forward::UriMiss, Arc::new(refusal))
     }
 
-    /// Whether it says no more than that there was no permit in time: another lane may have one.
-    pub(super) fn is_unasked(&self) -> bool {
-        matches!(&self.content, Content::Refused(_)) && self.timing.upstream.is_none()
-    }
-
-    /// Whether what the vendor answered is another call's record, or another workspace's.
-    pub(super) fn is_anothers(&self) -> bool {
-        match self.outcome {
-            Outcome::Forwarded { result: Fetched::NotStored(_, NotKept::Suspect(why)), .. } => {
-                why == Suspicion::OtherId
-            }
-            Outcome::Forwarded { result: Fetched::Failed(code), .. } => code == ErrorCode::UpstreamMismatch,
-            Outcome::Forwarded { .. }
-            | Outcome::Hit { .. }
-            | Outcome::StaleIfError { .. }
-            | Outcome::NotAsked => false,
-        }
+    /// Whether it says no more than that a lower lane than that of lookups had no permit in time.
+    pub(super) fn is_turned_away_below_lookups(&self) -> bool {
+        self.turned_away.is_some_and(|lane| lane != Lane::Lookup)
     }
 
     /// Whether a call is said to be still under way, which is what some wait to be over.
     #[must_use]
     pub fn is_ongoing(&self) -> bool {
         matches!(&self.content, Content::Stored(stored) if stored.class == Class::Ongoing)
+    }
+
+    /// When the vendor gave it, where it did.
+    pub(super) fn fetched_at(&self) -> Option<Instant> {
+        match &self.content {
+            Content::Stored(stored) => Some(stored.fetched),
+            Content::Refused(_) => None,
+        }
     }
 
     /// Whether a call is known to be over, or not to be.

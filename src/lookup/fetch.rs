@@ -53,7 +53,10 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     let landing = Landing { lookup: &lookup, leader: &leader, ask: &ask };
     let (answer, upstream) = match permit {
         Ok(permit) => (landing.fetch(lane, permit).await, Some(sent.elapsed())),
-        Err(refusal) => (landing.decide(Err(refusal), false), None),
+        Err(refusal) => {
+            let answer = landing.decide(Err(refusal), false).answer;
+            (Answer { turned_away: Some(lane), ..answer }, None)
+        }
     };
     let answer = Answer { timing: Timing { queued: sent - started, upstream }, ..answer };
     if answer.is_over() {
@@ -86,6 +89,13 @@ async fn wait_for_permit(lookup: &Lookup, leader: &Leader, ask: &Ask, lane: Lane
     }
 }
 
+/// What a landing was decided to be.
+struct Decision {
+    answer: Answer,
+    /// Whether what the vendor answered belongs to another request.
+    anothers: bool,
+}
+
 /// What a landing is decided by.
 struct Landing<'a> {
     lookup: &'a Lookup,
@@ -97,30 +107,39 @@ impl Landing<'_> {
     /// Asks the vendor, and once more where what came over a used connection is another call's record: an answer that
     /// nobody asked for shifts all that follow on its connection by one, and would give callers each other's calls.
     async fn fetch(&self, lane: Lane, permit: Permit) -> Answer {
-        let fetched = self.ask_vendor(lane, permit).await;
+        let deadline = self.lookup.upstream.deadline();
+        let lane = || if self.leader.is_urgent() { Lane::Lookup } else { lane };
+        let fetched = self.ask_vendor(lane, deadline, permit).await;
         let source = fetched.as_ref().ok().and_then(|answer| answer.source.clone());
-        let answer = self.decide(fetched, true);
-        let Some(source) = source.filter(|_| answer.is_anothers()) else { return answer };
+        let Decision { answer, anothers } = self.decide(fetched, true);
+        let Some(source) = source.filter(|_| anothers) else { return answer };
         source.distrust();
         let reused = source.was_reused();
         tracing::warn!(reused, "an answer that does not belong to its request; its connection is left");
         if !reused {
             return answer;
         }
-        match self.lookup.upstream.permit(self.ask.key.workspace, lane).await {
-            Ok(permit) => self.decide(self.ask_vendor(lane, permit).await, true),
-            Err(refusal) => self.decide(Err(refusal), true),
-        }
+        let permit = self.lookup.upstream.permit_before(self.ask.key.workspace, lane(), deadline).await;
+        let fetched = match permit {
+            Ok(permit) => self.ask_vendor(lane, deadline, permit).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.decide(fetched, true).answer
     }
 
     /// Asks the vendor; a panic on the way is an error like any other.
-    async fn ask_vendor(&self, lane: Lane, permit: Permit) -> Result<VendorAnswer, Refusal> {
-        let fetch = self.lookup.upstream.fetch(&self.ask.key, &self.ask.trace, lane, permit);
+    async fn ask_vendor(
+        &self,
+        lane: impl Fn() -> Lane,
+        deadline: Instant,
+        permit: Permit,
+    ) -> Result<VendorAnswer, Refusal> {
+        let fetch = self.lookup.upstream.fetch(&self.ask.key, &self.ask.trace, lane, deadline, permit);
         AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
     }
 
     /// What the waiters get, and what stays behind in the store.
-    fn decide(&self, fetched: Result<VendorAnswer, Refusal>, asked: bool) -> Answer {
+    fn decide(&self, fetched: Result<VendorAnswer, Refusal>, asked: bool) -> Decision {
         let now = Instant::now();
         let kept = self.lookup.store.get(&self.ask.key);
         let why = match &kept {
@@ -130,7 +149,10 @@ impl Landing<'_> {
         };
         let answer = match fetched {
             Ok(answer) => answer,
-            Err(refusal) => return self.refused(why, kept, refusal, now, asked),
+            Err(refusal) => {
+                let answer = self.refused(why, kept, refusal, now, asked);
+                return Decision { answer, anothers: false };
+            }
         };
         if let Some(moved) = answer.date.and_then(|date| self.lookup.clock.hear(date)) {
             tracing::warn!(
@@ -146,7 +168,9 @@ impl Landing<'_> {
             kept: kept.as_deref(),
             vendor_is_alive: self.lookup.upstream.alive_beside(&self.ask.key),
         };
-        match (admission::judge(&self.lookup.policy, &about, answer), kept) {
+        let verdict = admission::judge(&self.lookup.policy, &about, answer);
+        let anothers = verdict.is_anothers();
+        let answer = match (verdict, kept) {
             (Verdict::Keep(stored), _) => {
                 let stored = Arc::new(stored);
                 let not_kept = self.keep(&stored);
@@ -169,16 +193,17 @@ impl Landing<'_> {
                 }
                 Answer::fetched(why, Arc::new(stored), Some(not_kept))
             }
-            (Verdict::Superseded(lifetime), Some(kept)) => {
+            (Verdict::Superseded { lifetime, .. }, Some(kept)) => {
                 // What is fresh, and was passed by at a caller's wish, needs no longer life.
                 let kept =
                     if kept.fresh_for(now).is_some() { kept } else { Arc::new(kept.extended(now, lifetime)) };
                 let _ = self.keep(&kept);
                 Answer::superseding(why, kept)
             }
-            (Verdict::Superseded(_), None) => Answer::crashed(),
+            (Verdict::Superseded { .. }, None) => Answer::crashed(),
             (Verdict::Refuse(refusal), kept) => self.refused(why, kept, refusal, now, true),
-        }
+        };
+        Decision { answer, anothers }
     }
 
     /// Keeps an answer, unless a purge came in between or the caller asked for nothing to be kept; says why not.

@@ -165,7 +165,7 @@ impl Lookup {
             match joined {
                 Joined::Own => return answer,
                 // The flight was turned away in a lower lane before it heard that it was in a hurry.
-                Joined::AndHurried if answer.is_unasked() => {}
+                Joined::AndHurried if answer.is_turned_away_below_lookups() => {}
                 Joined::Another | Joined::AndHurried => return answer.collapsed(&ask.directives),
             }
         }
@@ -209,6 +209,7 @@ impl Lookup {
     pub fn purge(&self, key: &CacheKey) -> bool {
         // In this order: a flight that lands in between sees that it was purged and takes its own answer back.
         self.flights.purge(|other| other == key);
+        self.vigils.purge(|other| other == key);
         self.store.remove(key)
     }
 }

@@ -54,15 +54,28 @@ pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -
             Some(over) => over.collapsed(&ask.directives),
             None => first,
         },
-        () = sleep_until(began + patience) => latest(lookup, &place, first, began),
+        () = sleep_until(began + patience) => latest(lookup, &place, joined, &ask, first, began),
         // The sender lives as long as the lookup.
-        _ = draining.wait_for(|draining| *draining) => latest(lookup, &place, first, began),
+        _ = draining.wait_for(|draining| *draining) => latest(lookup, &place, joined, &ask, first, began),
     }
 }
 
-/// The latest that is known of a call that is still under way, and when to ask again.
-fn latest(lookup: &Lookup, place: &flight::Waiter<Answer>, first: Answer, began: Instant) -> Answer {
-    let answer = place.latest().filter(Answer::is_ongoing).unwrap_or(first);
+/// The latest that is known of a call that is still under way, and when to ask again: what the vigil read, or what was
+/// read for this caller itself.
+fn latest(
+    lookup: &Lookup,
+    place: &flight::Waiter<Answer>,
+    joined: flight::Joined,
+    ask: &Ask,
+    first: Answer,
+    began: Instant,
+) -> Answer {
+    let newer = |read: &Answer| read.is_ongoing() && read.fetched_at() >= first.fetched_at();
+    let answer = match place.latest().filter(newer) {
+        Some(read) if joined == flight::Joined::Own => read,
+        Some(read) => read.collapsed(&ask.directives),
+        None => first,
+    };
     let retry_after = Some(pace(age(&answer, lookup.clock.now(), began.elapsed())));
     Answer { retry_after, ..answer }
 }

@@ -3,7 +3,7 @@
 //! The decisions are pure; only `read` touches the network, and it reads no more than it may hold. Nothing that is
 //! kept here pins a connection's read buffer: header values are copied into their own allocations.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
@@ -12,7 +12,7 @@ use hyper::{
     body::{Body as _, Incoming},
     ext::ReasonPhrase,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     client::{Attempt, Source},
@@ -44,6 +44,9 @@ pub struct VendorAnswer {
     /// When the head of the answer had come.
     pub began: Instant,
 }
+
+/// How long the body of a 429 may take to come.
+const LIMITED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So much of a body is decoded in one go.
 const YIELD_AFTER: usize = 64 << 10;
@@ -110,6 +113,9 @@ pub(super) async fn read(
 ) -> Read {
     let began = Instant::now();
     let (head, mut incoming) = response.into_parts();
+    if head.status == StatusCode::TOO_MANY_REQUESTS {
+        return limited(&head, incoming, attempt, max_body, sent).await;
+    }
     if attempt.secrets.iter().any(|key| leaks_in_head(&head, key)) {
         return Read { answer: Err(UpstreamError::LeakedCredential), sound: false };
     }
@@ -123,6 +129,25 @@ pub(super) async fn read(
         (Ok(body), Ok(())) => Ok(passed_on(&head, body, sent, began)),
     };
     Read { answer, sound }
+}
+
+/// Reads a 429. Its head says enough, whatever becomes of its body: the pause has to be kept, and nothing of the answer
+/// goes any further, so what is cut, encoded in vain, slow or holds the key is only left out.
+async fn limited(
+    head: &response::Parts,
+    mut incoming: Incoming,
+    attempt: &Attempt<'_>,
+    max_body: usize,
+    sent: Instant,
+) -> Read {
+    let began = Instant::now();
+    let body =
+        timeout(LIMITED_PATIENCE, collect(&head.headers, &mut incoming, attempt.secrets, max_body)).await;
+    let sound = matches!(body, Ok(Ok(_))) && incoming.is_end_stream();
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let answer =
+        VendorAnswer { content_type: None, last_modified: None, ..passed_on(head, body, sent, began) };
+    Read { answer: Ok(answer), sound }
 }
 
 /// What travels on of an answer.

@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http::HeaderValue;
@@ -79,7 +82,8 @@ struct Slot {
     source: KeySource,
     /// Written after a 401 only; readers clone the `Arc` and let go.
     key: RwLock<Arc<ApiKey>>,
-    group: usize,
+    /// Of the budget; another one's once this slot's key has become the same.
+    group: AtomicUsize,
 }
 
 impl Credentials {
@@ -110,7 +114,13 @@ impl Credentials {
                 Some((_, limit)) => *limit = limit.or(requests_per_minute),
                 None => groups.push((Arc::clone(&key), requests_per_minute)),
             }
-            slots.push(Slot { name, workspace_id, source, key: RwLock::new(key), group });
+            slots.push(Slot {
+                name,
+                workspace_id,
+                source,
+                key: RwLock::new(key),
+                group: AtomicUsize::new(group),
+            });
         }
         let limits = groups.into_iter().map(|(_, limit)| limit).collect();
         Ok(Self { slots, trusted_dirs, limits })
@@ -164,7 +174,7 @@ impl Credentials {
     /// for the vendor counts by key.
     #[must_use]
     pub fn budget_group(&self, workspace: WorkspaceIndex) -> usize {
-        self.slot(workspace).group
+        self.slot(workspace).group.load(Ordering::Relaxed)
     }
 
     /// The limits of all budget groups in order, in requests per minute; `None` where no workspace of the group has
@@ -190,9 +200,20 @@ impl Credentials {
                 if key.same(&new) {
                     return Reread::Unchanged;
                 }
-                *key = Arc::new(new);
+                let new = Arc::new(new);
+                *key = Arc::clone(&new);
+                drop(key);
+                self.join_group(workspace, &new);
                 Reread::Changed
             }
+        }
+    }
+
+    /// Lets a workspace draw on the budget of the one that holds the same key, as the vendor counts it.
+    fn join_group(&self, workspace: WorkspaceIndex, key: &ApiKey) {
+        let mut others = self.workspaces().filter(|other| *other != workspace);
+        if let Some(same) = others.find(|other| self.key(*other).same(key)) {
+            self.slot(workspace).group.store(self.budget_group(same), Ordering::Relaxed);
         }
     }
 

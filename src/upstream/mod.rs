@@ -83,18 +83,15 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
 }
 
-/// How often a request goes out again after a pooled connection was closed under it. The first time all connections of
-/// that moment are left, so the next one is new, unless another request has just used it.
-const RECONNECTS: u32 = 3;
-
 /// What a fetch has tried already.
 struct Tries {
     /// When it must all be over.
     deadline: Instant,
     /// By `upstream.retries`.
     retries: u32,
-    /// After the vendor closed a pooled connection under the request.
-    reconnects: u32,
+    /// Once more after the vendor closed a pooled connection under the request. All connections of that moment are left
+    /// then, so the next one is new, unless another request has just used it.
+    reconnected: bool,
     /// Once more with the key file's new key.
     reread: bool,
 }
@@ -172,8 +169,27 @@ impl Upstream {
         permit
     }
 
-    /// Asks the vendor, within `upstream.response_timeout` for all tries together. Each further try has a permit of
-    /// its own.
+    /// When an answer has to be complete to a request that is sent now: all tries together have
+    /// `upstream.response_timeout`.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.response_timeout
+    }
+
+    /// The same for a request that has to be answered by `deadline`, of which there is only part left.
+    ///
+    /// # Errors
+    /// As [`Self::permit`].
+    pub async fn permit_before(
+        &self,
+        workspace: WorkspaceIndex,
+        lane: Lane,
+        deadline: Instant,
+    ) -> Result<Permit, Refusal> {
+        self.gate.permit(self.credentials.budget_group(workspace), lane, deadline).await
+    }
+
+    /// Asks the vendor, until `deadline`. Each further try has a permit of its own, in the lane that `lane` then says.
     ///
     /// # Errors
     /// Where no answer came that may be passed on; a 429 of the vendor's is among them.
@@ -181,13 +197,13 @@ impl Upstream {
         &self,
         key: &CacheKey,
         trace: &Trace,
-        lane: Lane,
+        lane: impl Fn() -> Lane,
+        deadline: Instant,
         permit: Permit,
     ) -> Result<VendorAnswer, Refusal> {
-        let deadline = Instant::now() + self.settings.response_timeout;
         let path_and_query = key.path_and_query();
         self.retries().request(Instant::now());
-        let mut tries = Tries { deadline, retries: 0, reconnects: 0, reread: false };
+        let mut tries = Tries { deadline, retries: 0, reconnected: false, reread: false };
         let mut permit = permit;
         let answer = loop {
             let api_key = self.credentials.key(key.workspace);
@@ -205,7 +221,7 @@ impl Upstream {
             let Some(backoff) = again else { break answer };
             tokio::time::sleep(backoff).await;
             let group = self.credentials.budget_group(key.workspace);
-            permit = match self.gate.permit(group, lane, deadline).await {
+            permit = match self.gate.permit(group, lane(), deadline).await {
                 Ok(permit) => permit,
                 Err(_) => break answer,
             };
@@ -226,23 +242,24 @@ impl Upstream {
         sent: &ApiKey,
         tries: &mut Tries,
     ) -> Option<Duration> {
-        let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
-        if reused && tries.reconnects < RECONNECTS {
-            // The vendor closed an idle connection just as the request went out: no sign of failure.
-            tries.reconnects += 1;
-            return Some(Duration::ZERO);
-        }
-        let rejected = *error == UpstreamError::CredentialsRejected(401);
-        if rejected && !std::mem::replace(&mut tries.reread, true) {
-            return self.has_another_key(key.workspace, sent).then_some(Duration::ZERO);
-        }
-        if tries.retries >= self.settings.retries || !retry::may_retry(error) {
-            return None;
-        }
-        let backoff = retry::backoff(tries.retries, fastrand::f64());
-        tries.retries += 1;
         let now = Instant::now();
-        (now + backoff < tries.deadline && self.retries().retry(now)).then_some(backoff)
+        // A try that cannot end well would only be counted.
+        let enough = |backoff: Duration| now + backoff + self.settings.response_timeout / 10 < tries.deadline;
+        if *error == UpstreamError::CredentialsRejected(401) {
+            let again = enough(Duration::ZERO) && !std::mem::replace(&mut tries.reread, true);
+            return (again && self.has_another_key(key.workspace, sent)).then_some(Duration::ZERO);
+        }
+        let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
+        let backoff = if reused && !std::mem::replace(&mut tries.reconnected, true) {
+            // The vendor closed an idle connection just as the request went out: no sign of failure.
+            Duration::ZERO
+        } else if tries.retries < self.settings.retries && retry::may_retry(error) {
+            tries.retries += 1;
+            retry::backoff(tries.retries - 1, fastrand::f64())
+        } else {
+            return None;
+        };
+        (enough(backoff) && self.retries().retry(now)).then_some(backoff)
     }
 
     async fn attempt(

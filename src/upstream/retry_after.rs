@@ -11,18 +11,22 @@ use serde::Deserialize;
 use super::answer::VendorAnswer;
 use crate::clock::UnixMillis;
 
+/// The shortest pause: what names none, or one that is over, must not cost a request each time.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest pause that is believed.
 pub const LONGEST: Duration = Duration::from_secs(300);
 /// The pause where none is named that can be read: the vendor counts by the minute.
 pub const UNSAID: Duration = Duration::from_secs(60);
 
-/// The pause that an answer asks for, between nothing and [`LONGEST`]. The vendor's own `date` is what its times are
+/// The pause that an answer asks for, between a second and [`LONGEST`]. The vendor's own `date` is what its times are
 /// compared with, where it sends one.
 #[must_use]
 pub fn read(answer: &VendorAnswer, now: UnixMillis) -> Duration {
     let now = answer.date.unwrap_or(now);
-    let named = answer.retry_after.as_ref().and_then(|field| from_field(field, now));
-    named.or_else(|| from_body(&answer.body, now)).unwrap_or(UNSAID).min(LONGEST)
+    let field = answer.retry_after.as_ref().and_then(|field| from_field(field, now));
+    // A time that has passed says little: the vendor would not have refused.
+    let named = field.filter(|pause| !pause.is_zero()).or_else(|| from_body(&answer.body, now)).or(field);
+    named.unwrap_or(UNSAID).clamp(SHORTEST, LONGEST)
 }
 
 fn from_field(field: &HeaderValue, now: UnixMillis) -> Option<Duration> {
@@ -86,9 +90,10 @@ mod tests {
         let table = [
             (Some("7"), "", 7),
             (Some(" 7 "), "", 7),
-            (Some("0"), "", 0),
+            (Some("0"), "", 1),
+            (Some("0"), reset, 30),
             (Some("Mon, 22 Jan 2024 15:29:20 GMT"), "", 20),
-            (Some("Mon, 22 Jan 2024 15:00:00 GMT"), "", 0),
+            (Some("Mon, 22 Jan 2024 15:00:00 GMT"), "", 1),
             (None, reset, 30),
             (Some("7"), reset, 7),
             // Nonsense in the field leaves the body.
@@ -106,7 +111,7 @@ mod tests {
             (Some("1000000000"), "", 300),
             (Some("99999999999999999999999999"), "", 300),
             (None, r#"{"error":{"reset_at":"2099-01-22T15:29:30Z"}}"#, 300),
-            (None, r#"{"error":{"reset_at":"1999-01-22T15:29:30Z"}}"#, 0),
+            (None, r#"{"error":{"reset_at":"1999-01-22T15:29:30Z"}}"#, 1),
         ];
         for (field, body, expected) in table {
             assert_eq!(check(field.map(str::as_bytes), body, None), expected, "{field:?} {body}");

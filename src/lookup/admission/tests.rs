@@ -78,7 +78,7 @@ fn shorten(verdict: &Verdict) -> Short {
     match verdict {
         Verdict::Keep(stored) => Short::Keep(stored.class, stored.lifetime.as_secs()),
         Verdict::Pass(stored, why) => Short::Pass(stored.class, *why),
-        Verdict::Superseded(lifetime) => Short::Superseded(lifetime.as_secs()),
+        Verdict::Superseded { lifetime, .. } => Short::Superseded(lifetime.as_secs()),
         Verdict::EmptyList(_) => Short::EmptyList,
         Verdict::Refuse(refusal) => Short::Refuse(refusal.code),
     }
@@ -220,7 +220,7 @@ fn a_final_record_is_not_replaced_by_less() {
         };
         match judge(&policy, &about, answer(200, body(status, None, Some(updated)))) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other @ (Verdict::Superseded(_) | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
+            other @ (Verdict::Superseded { .. } | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
                 panic!("{other:?}")
             }
         }
@@ -274,7 +274,7 @@ fn only_a_200_has_an_entity_tag_and_only_the_rest_a_retry_after() {
         let retry_after = Some(http::HeaderValue::from_static(retry_after));
         match judge(&policy(), &about, VendorAnswer { retry_after, ..answer(status, "{}") }) {
             Verdict::Keep(stored) | Verdict::Pass(stored, _) => stored,
-            other @ (Verdict::Superseded(_) | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
+            other @ (Verdict::Superseded { .. } | Verdict::EmptyList(_) | Verdict::Refuse(_)) => {
                 panic!("{other:?}")
             }
         }

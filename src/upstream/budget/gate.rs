@@ -40,6 +40,8 @@ struct State {
     breaker: Breaker,
     /// Requests that may yet be under way to the vendor at once.
     slots: usize,
+    /// How many places were taken, in all queues together.
+    places: u64,
 }
 
 /// What is known of one API key.
@@ -110,7 +112,7 @@ impl Gate {
             Key { log: Log::new(limit), reserve, pause: Pause::default(), queue: Queue::default() }
         };
         let keys = limits.iter().map(key).collect();
-        let state = State { keys, breaker: Breaker::default(), slots: max_concurrency };
+        let state = State { keys, breaker: Breaker::default(), slots: max_concurrency, places: 0 };
         Self { state: Mutex::new(state), queue_length: settings.queue_length }
     }
 
@@ -131,12 +133,13 @@ impl Gate {
                     return Ok(self.go(&mut state, key, ahead_after_pause, tries_circuit));
                 }
                 Turn::Refused(refusal) => return Err(refusal),
-                Turn::Wait(_) if state.keys[key].queue.len() >= self.queue_length => {
+                Turn::Wait(_) if state.keys[key].queue.ahead_of(lane, None) >= self.queue_length => {
                     let refusal = Refusal::new(ErrorCode::Overloaded, "the queue for the vendor is full");
                     return Err(refusal.retry_at(Instant::now() + SOON));
                 }
                 Turn::Wait(waiting) => {
-                    let (ticket, bell) = state.keys[key].queue.enter(lane);
+                    let number = state.next_number();
+                    let (ticket, bell) = state.keys[key].queue.enter(lane, number);
                     (Place { gate: self, key, ticket, bell }, waiting)
                 }
             }
@@ -251,9 +254,17 @@ impl State {
         Turn::Go { ahead_after_pause, tries_circuit }
     }
 
-    /// Wakes who may go now that something is free.
+    fn next_number(&mut self) -> u64 {
+        self.places += 1;
+        self.places
+    }
+
+    /// Wakes those of each key who may go now that something is free, who came first of them first: connections are
+    /// everybody's, and no key is to hold the others back.
     fn wake_first(&self) {
-        self.keys.iter().for_each(|key| key.queue.wake_first());
+        let mut first: Vec<_> = self.keys.iter().filter_map(|key| key.queue.first()).collect();
+        first.sort_unstable_by_key(|((_, number), _)| *number);
+        first.iter().for_each(|(_, bell)| bell.notify_one());
     }
 }
 
@@ -276,7 +287,7 @@ impl Drop for Place<'_> {
         let mut state = self.gate.lock();
         state.keys[self.key].queue.leave(self.ticket);
         // Whoever was behind may be first now, and a bell that rang for this place rings on.
-        state.keys[self.key].queue.wake_first();
+        state.wake_first();
     }
 }
 

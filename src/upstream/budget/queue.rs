@@ -14,14 +14,12 @@ pub(super) type Ticket = (Lane, u64);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Ticket, Arc<Notify>>,
-    next: u64,
 }
 
 impl Queue {
-    /// Takes a place at the end of a lane, with the bell that is rung when it is worth looking again.
-    pub(super) fn enter(&mut self, lane: Lane) -> (Ticket, Arc<Notify>) {
-        let ticket = (lane, self.next);
-        self.next += 1;
+    /// Takes a place at the end of a lane, with the bell that is rung when it is worth looking again. Numbers only grow.
+    pub(super) fn enter(&mut self, lane: Lane, number: u64) -> (Ticket, Arc<Notify>) {
+        let ticket = (lane, number);
         let bell = Arc::new(Notify::new());
         self.waiting.insert(ticket, Arc::clone(&bell));
         (ticket, bell)
@@ -41,11 +39,9 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Wakes who is first.
-    pub(super) fn wake_first(&self) {
-        if let Some(bell) = self.waiting.values().next() {
-            bell.notify_one();
-        }
+    /// Who is first, with the bell.
+    pub(super) fn first(&self) -> Option<(Ticket, &Notify)> {
+        self.waiting.first_key_value().map(|(ticket, bell)| (*ticket, &**bell))
     }
 
     /// Wakes everybody: something has changed for all.
@@ -61,10 +57,10 @@ mod tests {
     #[test]
     fn lanes_go_before_time_and_time_before_nothing() {
         let mut queue = Queue::default();
-        let warm = queue.enter(Lane::Warm).0;
-        let wait = queue.enter(Lane::Wait).0;
-        let first = queue.enter(Lane::Lookup).0;
-        let second = queue.enter(Lane::Lookup).0;
+        let warm = queue.enter(Lane::Warm, 1).0;
+        let wait = queue.enter(Lane::Wait, 2).0;
+        let first = queue.enter(Lane::Lookup, 3).0;
+        let second = queue.enter(Lane::Lookup, 4).0;
         let ahead = |queue: &Queue, ticket: Ticket| queue.ahead_of(ticket.0, Some(ticket));
         assert_eq!([first, second, wait, warm].map(|t| ahead(&queue, t)), [0, 1, 2, 3]);
         assert_eq!(queue.ahead_of(Lane::Lookup, None), 2);

@@ -64,9 +64,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// Lets the connection serve no further request.
+    /// Lets neither this connection nor the others that there are serve a further request: what one of them brought
+    /// unasked may wait on the others as well.
     pub fn distrust(&self) {
-        self.line.distrust();
+        self.line.distrust_all();
     }
 
     /// Whether another request had gone over the connection before.

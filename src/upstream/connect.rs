@@ -27,6 +27,7 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
 use tower_service::Service;
 
@@ -40,6 +41,8 @@ struct LineState {
     id: u64,
     lines: Lines,
     gone: AtomicBool,
+    /// Whether a request is under way over it.
+    asked: AtomicBool,
     /// Answers that were read to their end.
     answers: AtomicU64,
     /// Bytes that came, and of them those of answers that were read to their end.
@@ -56,7 +59,7 @@ impl Line {
         let mut lines = line.0.lines.lock();
         // One that has ended meanwhile would stay in the list for good.
         if !line.0.gone.load(Ordering::Relaxed) {
-            lines.insert(line.0.id, connection.clone());
+            lines.connections.insert(line.0.id, connection.clone());
         }
         drop(lines);
         Some(line)
@@ -66,6 +69,10 @@ impl Line {
     pub(super) fn answered(&self) {
         self.0.accounted.store(self.0.received.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.asked.store(false, Ordering::Release);
+        if self.0.lines.are_distrusted(Instant::now()) {
+            self.distrust();
+        }
     }
 
     /// Whether there was an answer over it before.
@@ -83,29 +90,48 @@ impl Line {
         self.0.lines.poison(|id| id == self.0.id);
     }
 
-    /// Lets none of the connections that there are now serve a further request.
+    /// Lets none of the connections that there are now serve a further request, and those that come within the next
+    /// seconds only one each: a vendor that closes them under us, or sends what nobody asked for, goes on doing so.
     pub(super) fn distrust_all(&self) {
+        self.0.lines.distrust_until(Instant::now() + WARY);
         self.0.lines.poison(|_| true);
     }
 }
 
 /// The connections that there are, to be told one by one or all together that they must not serve on.
 #[derive(Clone, Debug, Default)]
-struct Lines(Arc<Mutex<HashMap<u64, CaptureConnection>>>);
+struct Lines(Arc<Mutex<List>>);
+
+#[derive(Debug, Default)]
+struct List {
+    connections: HashMap<u64, CaptureConnection>,
+    distrusted_until: Option<Instant>,
+}
 
 impl Lines {
+    fn distrust_until(&self, until: Instant) {
+        self.lock().distrusted_until = Some(until);
+    }
+
+    fn are_distrusted(&self, now: Instant) -> bool {
+        self.lock().distrusted_until.is_some_and(|until| now < until)
+    }
+
     fn poison(&self, which: impl Fn(u64) -> bool) {
-        for (_, connection) in self.lock().iter().filter(|(id, _)| which(**id)) {
+        for (_, connection) in self.lock().connections.iter().filter(|(id, _)| which(**id)) {
             if let Some(connected) = connection.connection_metadata().as_ref() {
                 connected.poison();
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, CaptureConnection>> {
+    fn lock(&self) -> MutexGuard<'_, List> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long each connection serves once only after they were all distrusted.
+const WARY: Duration = Duration::from_secs(10);
 
 /// Connects within `upstream.connect_timeout`.
 #[derive(Clone)]
@@ -161,6 +187,7 @@ pin_project! {
     pub(super) struct Stream {
         #[pin]
         io: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
+        http2: bool,
         entry: Entry,
     }
 }
@@ -169,8 +196,10 @@ impl Stream {
     fn new(io: MaybeHttpsStream<TokioIo<TcpStream>>, id: u64, lines: Lines) -> Self {
         let zero = || AtomicU64::new(0);
         let (answers, received, accounted) = (zero(), zero(), zero());
-        let line = LineState { id, lines, gone: AtomicBool::new(false), answers, received, accounted };
-        Self { io: TokioIo::new(io), entry: Entry(Line(Arc::new(line))) }
+        let no = || AtomicBool::new(false);
+        let http2 = io.connected().is_negotiated_h2();
+        let line = LineState { id, lines, gone: no(), asked: no(), answers, received, accounted };
+        Self { io: TokioIo::new(io), http2, entry: Entry(Line(Arc::new(line))) }
     }
 }
 
@@ -182,7 +211,7 @@ impl Drop for Entry {
         let line = &self.0.0;
         let mut lines = line.lines.lock();
         line.gone.store(true, Ordering::Relaxed);
-        lines.remove(&line.id);
+        lines.connections.remove(&line.id);
     }
 }
 
@@ -202,8 +231,30 @@ impl AsyncRead for Stream {
     }
 }
 
+impl Stream {
+    /// Before a request goes out: what has come since the last answer, or before the first request, is an answer that
+    /// nobody asked for, and would be taken for this request's. HTTP/2 tells its answers apart.
+    fn listen_first(self: Pin<&mut Self>, cx: &mut Context<'_>) -> io::Result<()> {
+        let this = self.project();
+        if *this.http2 || this.entry.0.0.asked.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        match this.io.poll_read(cx, &mut buf) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => Err(io::ErrorKind::ConnectionReset.into()),
+            Poll::Ready(Ok(())) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "an answer before its request"))
+            }
+        }
+    }
+}
+
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.as_mut().listen_first(cx)?;
         self.project().io.poll_write(cx, buf)
     }
 
@@ -220,10 +271,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.as_mut().listen_first(cx)?;
         self.project().io.poll_write_vectored(cx, bufs)
     }
 }

@@ -250,15 +250,15 @@ impl Upstream {
             return (again && self.has_another_key(key.workspace, sent)).then_some(Duration::ZERO);
         }
         let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
-        let backoff = if reused && !std::mem::replace(&mut tries.reconnected, true) {
+        if reused && !std::mem::replace(&mut tries.reconnected, true) {
             // The vendor closed an idle connection just as the request went out: no sign of failure.
-            Duration::ZERO
-        } else if tries.retries < self.settings.retries && retry::may_retry(error) {
-            tries.retries += 1;
-            retry::backoff(tries.retries - 1, fastrand::f64())
-        } else {
+            return enough(Duration::ZERO).then_some(Duration::ZERO);
+        }
+        if tries.retries >= self.settings.retries || !retry::may_retry(error) {
             return None;
-        };
+        }
+        let backoff = retry::backoff(tries.retries, fastrand::f64());
+        tries.retries += 1;
         (enough(backoff) && self.retries().retry(now)).then_some(backoff)
     }
 

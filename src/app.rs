@@ -27,8 +27,9 @@ use crate::{
     store::Store,
     upstream::{
         Upstream,
-        client::{HttpVendor, Vendor},
+        client::HttpVendor,
         credentials::{Credentials, OpenError},
+        vendor::Vendor,
     },
 };
 

@@ -18,7 +18,7 @@ use crate::{
     clock::UnixMillis,
     outcome::{Class, ErrorCode, NotKept, Refusal, Suspicion},
     store::{Stored, stored::entity_tag},
-    upstream::answer::VendorAnswer,
+    upstream::vendor::VendorAnswer,
 };
 
 /// The record of a call this young may not have been written yet.

@@ -19,8 +19,8 @@ use crate::{
     outcome::{Class, ErrorCode, Forward, NotKept, Refusal},
     store::{Failure, FailureAnswer, Stored},
     upstream::{
-        answer::VendorAnswer,
         budget::{Lane, gate::Permit},
+        vendor::VendorAnswer,
     },
 };
 

@@ -15,35 +15,12 @@ use hyper::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    client::{Attempt, Source},
     credentials::ApiKey,
     decode,
     error::{UpstreamError, chain},
+    vendor::{Attempt, VendorAnswer},
 };
 use crate::clock::UnixMillis;
-
-/// An answer of the vendor that may travel on: 200, or a 4xx or 5xx that says something about the call.
-#[derive(Clone, Debug)]
-pub struct VendorAnswer {
-    /// The status.
-    pub status: StatusCode,
-    /// The body, decoded.
-    pub body: Bytes,
-    /// `content-type`
-    pub content_type: Option<HeaderValue>,
-    /// `last-modified`
-    pub last_modified: Option<HeaderValue>,
-    /// `retry-after`
-    pub retry_after: Option<HeaderValue>,
-    /// The vendor's clock: its `date`.
-    pub date: Option<UnixMillis>,
-    /// The connection that it came over, where it came over one.
-    pub source: Option<Source>,
-    /// When the request was sent: what the record says it says as of then, or later.
-    pub sent: Instant,
-    /// When the head of the answer had come.
-    pub began: Instant,
-}
 
 /// How long the body of a 429 may take to come.
 const LIMITED_PATIENCE: Duration = Duration::from_secs(1);

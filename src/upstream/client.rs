@@ -6,7 +6,7 @@
 //! A connection from which an answer was refused is not used again: what follows on it cannot be told from the rest
 //! of what was refused.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,14 +19,13 @@ use hyper_util::{
 use tokio::time::Instant;
 
 use super::{
-    Settings,
-    answer::{self, VendorAnswer},
+    Settings, answer,
     connect::{Connector, Line},
-    credentials::ApiKey,
     error::{UpstreamError, chain},
     tls,
+    vendor::{Attempt, Source, Vendor, VendorAnswer},
 };
-use crate::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
+use crate::trace::{TRACEPARENT, X_REQUEST_ID};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
@@ -38,50 +37,6 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// A connection that ends so soon after the request went out was closed for idleness, and not over the request.
 const JUST: Duration = Duration::from_secs(1);
-
-/// What one try sends.
-pub struct Attempt<'a> {
-    /// Path and query, from [`crate::call::CacheKey::path_and_query`].
-    pub path_and_query: &'a str,
-    /// The key.
-    pub key: &'a Arc<ApiKey>,
-    /// The workspace's id.
-    pub workspace_id: &'a HeaderValue,
-    /// Request id and trace.
-    pub trace: &'a Trace,
-    /// Every key there is: none of them may stand in an answer.
-    pub secrets: &'a [Arc<ApiKey>],
-    /// When the answer must be complete.
-    pub deadline: Instant,
-}
-
-/// Where an answer came from. What follows on the same connection cannot be told from an answer that nobody asked for,
-/// so one that turns out not to belong to its request is reason to leave the connection.
-#[derive(Clone, Debug)]
-pub struct Source {
-    line: Line,
-    reused: bool,
-}
-
-impl Source {
-    /// Lets neither this connection nor the others that there are serve a further request: what one of them brought
-    /// unasked may wait on the others as well.
-    pub fn distrust(&self) {
-        self.line.distrust_all();
-    }
-
-    /// Whether another request had gone over the connection before.
-    #[must_use]
-    pub fn was_reused(&self) -> bool {
-        self.reused
-    }
-}
-
-/// The vendor, as far as the gateway sees it: one try, one answer. The seam at which tests put a scripted one.
-pub trait Vendor: Send + Sync {
-    /// Sends one request and reads the answer to its end.
-    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Result<VendorAnswer, UpstreamError>>;
-}
 
 /// The vendor over HTTP/1.1 or 2, pooled.
 pub struct HttpVendor {

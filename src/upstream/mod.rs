@@ -16,7 +16,7 @@ use std::{
 use http::StatusCode;
 use tokio::time::Instant;
 
-pub mod answer;
+mod answer;
 pub mod breaker;
 pub mod budget;
 pub mod client;
@@ -31,19 +31,19 @@ pub mod retry_after;
 pub(crate) mod scripted;
 mod sightings;
 mod tls;
+pub mod vendor;
 
-use answer::VendorAnswer;
 use breaker::{Circuit, Health};
 use budget::{
     Lane,
     gate::{Gate, KeyState, Permit, Report},
 };
-use client::{Attempt, Vendor};
 use credentials::{ApiKey, Credentials, Reread};
 use error::UpstreamError;
 use rejections::Rejections;
 use retry::Ledger;
 use sightings::Sightings;
+use vendor::{Attempt, Vendor, VendorAnswer};
 
 use crate::{
     call::{CacheKey, WorkspaceIndex},

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::Deserialize;
 
-use super::answer::VendorAnswer;
+use super::vendor::VendorAnswer;
 use crate::clock::UnixMillis;
 
 /// The shortest pause: what names none, or one that is over, must not cost a request each time.

@@ -13,10 +13,9 @@ use tokio::{
 };
 
 use super::{
-    answer::VendorAnswer,
-    client::{Attempt, Vendor},
     credentials::ApiKey,
     error::UpstreamError,
+    vendor::{Attempt, Vendor, VendorAnswer},
 };
 
 /// The vendor's side of the seam.

@@ -34,6 +34,8 @@ pub(crate) enum Play {
 pub(crate) struct Seen {
     /// Which request this is, counted from 1.
     pub(crate) number: usize,
+    /// Which connection it came over, counted from 1.
+    pub(crate) connection: usize,
     /// Request line and fields, byte for byte.
     pub(crate) head: String,
 }
@@ -161,31 +163,32 @@ impl Vendor {
 async fn accept(listener: TcpListener, stage: Arc<Stage>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         stage.log.send_modify(|log| log.connections += 1);
+        let connection = stage.log.borrow().connections;
         let (stage, tls) = (Arc::clone(&stage), tls.clone());
         tokio::spawn(async move {
-            serve(stream, tls, &stage).await;
+            serve(stream, tls, &stage, connection).await;
             stage.log.send_modify(|log| log.closed += 1);
         });
     }
 }
 
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, stage: &Stage) {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, stage: &Stage, connection: usize) {
     stream.set_nodelay(true).expect("a socket");
     match tls {
-        None => converse(stream, stage).await,
+        None => converse(stream, stage, connection).await,
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => converse(stream, stage).await,
+            Ok(stream) => converse(stream, stage, connection).await,
             Err(_) => stage.log.send_modify(|log| log.refused += 1),
         },
     }
 }
 
 /// Answers one request after another. An error is the other side's leaving.
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, stage: &Stage) {
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, stage: &Stage, connection: usize) {
     let mut unread = Vec::new();
     while let Some(head) = head(&mut stream, &mut unread).await {
         let number = stage.log.borrow().seen.len() + 1;
-        let seen = Seen { number, head };
+        let seen = Seen { number, connection, head };
         stage.log.send_modify(|log| log.seen.push(seen.clone()));
         match (stage.script)(&seen) {
             Play::Send(bytes) => {

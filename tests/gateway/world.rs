@@ -118,11 +118,16 @@ impl Gateway {
     /// the way unless a test sets it.
     pub(crate) async fn start(origin: &str, settings: &str) -> Self {
         let mut text = format!(
-            "listen.admin = \"127.0.0.1:0\"\nupstream.base_url = \"{origin}\"\nupstream.retries = 0\n\
-             drain.timeout = \"5s\"\nbudget.requests_per_minute = 100000\n"
+            "listen.admin = \"127.0.0.1:0\"\nupstream.base_url = \"{origin}\"\ndrain.timeout = \"5s\"\n"
         );
-        if !settings.contains("listen.internal") {
-            text.push_str("listen.internal = \"127.0.0.1:0\"\n");
+        for (setting, value) in [
+            ("listen.internal", "\"127.0.0.1:0\""),
+            ("upstream.retries", "0"),
+            ("budget.requests_per_minute", "100000"),
+        ] {
+            if !settings.contains(setting) {
+                text.push_str(&format!("{setting} = {value}\n"));
+            }
         }
         text.push_str(settings);
         if !settings.contains("[[workspaces]]") {

@@ -2,8 +2,8 @@
 //!
 //! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `kept`, `refused` and `passed` are
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
-//! `routes`, `lists` and `door` about what may be asked, `onward`, `pool` and `tls` about what is sent to the vendor,
-//! `crowds` about many callers at once, `sockets` about where it listens,
+//! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
+//! vendor, `limited` about its 429, `rotation` about keys that change, `crowds` about many callers at once, `sockets` about where it listens,
 //! `ending`, `secrets` and `commands` about the program itself.
 
 mod classes;
@@ -14,6 +14,7 @@ mod door;
 mod ending;
 mod headers;
 mod kept;
+mod limited;
 mod lists;
 mod onward;
 mod passed;
@@ -21,8 +22,10 @@ mod pool;
 mod program;
 mod records;
 mod refused;
+mod rotation;
 mod routes;
 mod secrets;
+mod shifted;
 mod sockets;
 mod stale;
 mod tls;

@@ -156,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_decoded_behind_the_first_member() {
+        let (empty, full) = (gzip(b""), gzip(b"abcd"));
+        let mut body = Body::new(Some(b"gzip"), 16 << 20).expect("gzip");
+        body.push(&empty).expect("a member");
+        assert!(
+            matches!(body.push(&empty), Err(UpstreamError::Invalid(_))),
+            "at once, and not after the last"
+        );
+        for pieces in [[empty, full.clone()], [full.clone(), full]] {
+            let together = decode(Some("gzip"), 100, &[&pieces.concat()]);
+            assert!(matches!(together, Err(UpstreamError::Invalid(_))), "{together:?}");
+        }
+    }
+
+    #[test]
     fn the_limit_is_inclusive() {
         assert_eq!(decode(None, 4, &[b"abcd"]).expect("fits"), "abcd");
         assert_eq!(decode(None, 4, &[b"abcd", b"e"]), Err(UpstreamError::TooLarge));

@@ -63,6 +63,8 @@ async fn an_answer_with_the_key_in_it_goes_nowhere() {
     let table = [
         ("body", ok(&leaky)),
         ("ongoing", ok(leaky.replace("completed", "ongoing"))),
+        ("in escapes", ok(leaky.replace('-', "\\u002D"))),
+        ("half in escapes", ok(leaky.replace("-0071e5", "\\u002d\\u00300\\u00371e5"))),
         ("across chunks", chunked(&[&leaky[..cut], &leaky[cut..]])),
         ("compressed", answer("200 OK", &zipped, gzip(leaky.as_bytes()))),
         ("field", answer("200 OK", &format!("{JSON}x-echo: a{KEY}b\r\n"), settled(ID))),
@@ -144,6 +146,19 @@ async fn framing_that_two_could_read_in_two_ways_is_refused() {
     for text in table {
         refused(&text.clone(), text.into_bytes(), "upstream_invalid").await;
     }
+}
+
+#[tokio::test]
+async fn a_body_of_many_gzip_members_is_no_answer() {
+    let empty = gzip(b"");
+    let fields = format!("{JSON}content-encoding: gzip\r\n");
+    for many in [1, 1_000] {
+        let body = [empty.repeat(many), gzip(settled(ID).as_bytes())].concat();
+        refused(&format!("{many} empty ones ahead"), answer("200 OK", &fields, body), "upstream_invalid")
+            .await;
+    }
+    let behind = [gzip(settled(ID).as_bytes()), empty].concat();
+    refused("an empty one behind", answer("200 OK", &fields, behind), "upstream_invalid").await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Several workspaces behind one gateway, each with its own key and its own calls.
 
 use super::{
-    records::settled,
+    records::{record, settled},
     vendor::{Play, answer, ok},
     world::{ID, World},
 };
@@ -56,6 +56,31 @@ async fn a_workspace_that_is_not_ours_is_refused_and_so_are_two() {
     let twice = [("x-workspace-id", "ws-main"), ("x-workspace-id", "ws-main")];
     assert_eq!(world.get_with(&target, &twice).await.problem(), (400, "invalid_request".into()));
     assert_eq!(world.vendor.requests(), 1);
+}
+
+#[tokio::test]
+async fn no_workspaces_key_goes_to_any_caller_however_it_is_spelt() {
+    let keys = ["canary/of/main/000001", "canary/of/other/00002"];
+    let settings: String = ["ws-main", "ws-other"]
+        .iter()
+        .zip(keys)
+        .map(|(id, key)| format!("[[workspaces]]\nworkspace_id = \"{id}\"\napi_key = \"{key}\"\n"))
+        .collect();
+    for key in keys {
+        for spelt in [key.to_owned(), key.replace('/', r"\/"), key.replace("can", r"c\u0061\u006E")] {
+            let said = record(ID, "completed", &format!(r#","endTime":1680000300,"echo":"{spelt}""#));
+            let world = World::with(&settings, move |seen| {
+                let workspace = seen.one("x-workspace-id");
+                Play::Send(ok(said.replace("ws-main", &workspace)))
+            })
+            .await;
+            for workspace in ["ws-main", "ws-other"] {
+                let answer = world.get_with(&format!("/calls/{ID}"), &[("x-workspace-id", workspace)]).await;
+                assert_eq!(answer.problem(), (502, "upstream_leaked_credential".into()), "{spelt}");
+                assert!(!answer.text().contains("canary"), "{answer:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -152,6 +152,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_done_before_the_listeners_close_ended_in_order() {
+        assert_eq!(check(&[10], 13).await, (Ended::InOrder, vec![("not ready", 10)], 13));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_nobody_asked_for_is_none_in_order() {
+        assert_eq!(check(&[10], 5).await, (Ended::Cut, Vec::new(), 5));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_is_cut() {
         let steps = vec![("not ready", 10), ("close", 15), ("cut", 40)];
         assert_eq!(check(&[10], 1_000).await, (Ended::Cut, steps, 41));

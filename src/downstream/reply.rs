@@ -218,6 +218,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_max_age_leaves_is_the_ttl_of_cache_status_at_any_age() {
+        let start = Instant::now();
+        // Lifetimes and ages in milliseconds: neither need be whole seconds.
+        let table: [(Class, u64, &[u64]); 4] = [
+            (Class::Settling, 15_000, &[0, 1, 999, 1_000, 7_500, 14_001, 14_999, 15_000]),
+            (Class::Settling, 37_750, &[0, 700, 800, 1_750, 36_999, 37_700, 37_751]),
+            (Class::Final, 3_600_000, &[0, 1_500, 59_999, 3_599_500, 3_600_001]),
+            (Class::Final, 1_800_900, &[0, 899, 900, 901, 1_799_950, 1_800_500]),
+        ];
+        for (class, lifetime, ages) in table {
+            for age in ages {
+                let now = start + Duration::from_millis(*age);
+                let stored = Stored { lifetime: Duration::from_millis(lifetime), ..stored(class, start, 0) };
+                let ttl = stored.ttl_seconds(now);
+                let hit = Outcome::Hit { tier: Tier::Memory, of: HitOf::Answer, ttl };
+                let response = check(stored, hit, now, &[]);
+                let field = |name: &str| response.headers()[name].to_str().expect("ascii").to_owned();
+                let max_age =
+                    field("cache-control").replace("private, max-age=", "").replace(", immutable", "");
+                let number = |text: &str| text.parse::<i64>().expect("a number");
+                let left = number(&max_age) - number(&field("age"));
+                assert_eq!(field("cache-status"), format!("callgate; hit; ttl={left}"), "{class:?} {age}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_caller_that_has_it_gets_a_304() {
         let now = Instant::now();
         let etag = entity_tag(b"{}").expect("a tag").to_str().expect("ascii").to_owned();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::upstream::budget::log::MINUTE;
+use crate::upstream::{budget::log::MINUTE, scripted::settle};
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -79,6 +79,36 @@ async fn turns_come_in_the_order_of_arrival_and_callers_before_the_rest() {
     everybody.await.into_iter().for_each(|done| done.expect("no panic"));
     let order = order.lock().expect("the lock").clone();
     assert_eq!(order, ["first", "second", "third", "wait", "warm"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_goes_to_who_came_first_whichever_the_key() {
+    let settings = Settings {
+        requests_per_minute: 60,
+        replicas_fallback: None,
+        reserve: None,
+        queue_timeout: seconds(60),
+        queue_length: 100,
+    };
+    for keys in [[1, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]] {
+        let gate = Arc::new(Gate::new(&settings, &[None, None], 1));
+        let busy = ask(&gate, Lane::Lookup, 0).await.expect("free");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut callers = Vec::new();
+        for (number, key) in keys.into_iter().enumerate() {
+            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            callers.push(tokio::spawn(async move {
+                let permit = gate.permit(key, Lane::Lookup, Instant::now() + seconds(60)).await;
+                order.lock().expect("the lock").push(number);
+                tokio::time::sleep(seconds(1)).await;
+                permit.expect("its turn").spend(answered());
+            }));
+            settle().await;
+        }
+        busy.spend(answered());
+        join_all(callers).await.into_iter().for_each(|done| done.expect("no panic"));
+        assert_eq!(*order.lock().expect("the lock"), [0, 1, 2, 3, 4, 5], "{keys:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,6 +193,34 @@ async fn a_full_queue_is_overload() {
         }
     }
     assert_eq!(full, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_as_long_as_the_places_ahead() {
+    let settings = Settings {
+        requests_per_minute: 1_000,
+        replicas_fallback: None,
+        reserve: None,
+        queue_timeout: seconds(2),
+        queue_length: 10,
+    };
+    let gate = Arc::new(Gate::new(&settings, &[None], 1));
+    let _busy = ask(&gate, Lane::Lookup, 0).await.expect("free");
+    let come = |lane| {
+        let gate = Arc::clone(&gate);
+        tokio::spawn(async move { ask(&gate, lane, 2).await.map(drop).map_err(|refusal| refusal.code) })
+    };
+    let mut crowd: Vec<_> = (0..10).map(|_| come(Lane::Wait)).collect();
+    settle().await;
+    assert_eq!(come(Lane::Wait).await.expect("no panic"), Err(ErrorCode::Overloaded), "ten polls are ahead");
+    // None of them is ahead of a lookup.
+    crowd.extend((0..10).map(|_| come(Lane::Lookup)));
+    settle().await;
+    assert_eq!(gate.waiting(), 20);
+    assert_eq!(come(Lane::Lookup).await.expect("no panic"), Err(ErrorCode::Overloaded), "ten lookups are");
+    for waiting in crowd {
+        assert_eq!(waiting.await.expect("no panic"), Err(ErrorCode::RateLimitExceeded), "they had a place");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,6 +51,19 @@ struct LineState {
 }
 
 impl Line {
+    fn new(id: u64, lines: Lines) -> Self {
+        let zero = || AtomicU64::new(0);
+        let no = || AtomicBool::new(false);
+        let (answers, received, accounted) = (zero(), zero(), zero());
+        Self(Arc::new(LineState { id, lines, gone: no(), asked: no(), answers, received, accounted }))
+    }
+
+    /// One of no connection.
+    #[cfg(test)]
+    pub(super) fn detached() -> Self {
+        Self::new(0, Lines::default())
+    }
+
     /// The line of the connection that a request went over, where it came to that.
     pub(super) fn of(connection: &CaptureConnection) -> Option<Self> {
         let mut extras = http::Extensions::new();
@@ -194,12 +207,8 @@ pin_project! {
 
 impl Stream {
     fn new(io: MaybeHttpsStream<TokioIo<TcpStream>>, id: u64, lines: Lines) -> Self {
-        let zero = || AtomicU64::new(0);
-        let (answers, received, accounted) = (zero(), zero(), zero());
-        let no = || AtomicBool::new(false);
         let http2 = io.connected().is_negotiated_h2();
-        let line = LineState { id, lines, gone: no(), asked: no(), answers, received, accounted };
-        Self { io: TokioIo::new(io), http2, entry: Entry(Line(Arc::new(line))) }
+        Self { io: TokioIo::new(io), http2, entry: Entry(Line::new(id, lines)) }
     }
 }
 

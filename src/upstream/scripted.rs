@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     credentials::ApiKey,
     error::UpstreamError,
-    vendor::{Attempt, Vendor, VendorAnswer},
+    vendor::{Attempt, Source, Vendor, VendorAnswer},
 };
 
 /// The vendor's side of the seam.
@@ -85,6 +85,13 @@ impl Arrived {
     /// Answers it.
     pub(crate) fn answer(self, status: u16, body: impl Into<Bytes>) {
         let answer = self.made(status, body.into());
+        self.say(Said::Answer(Box::new(Ok(answer))));
+    }
+
+    /// Answers it over a connection that has served before.
+    pub(crate) fn answer_over_a_used_connection(self, body: impl Into<Bytes>) {
+        let source = Some(Source::scripted(true));
+        let answer = VendorAnswer { source, ..self.made(200, body.into()) };
         self.say(Said::Answer(Box::new(Ok(answer))));
     }
 

@@ -51,6 +51,14 @@ impl Source {
     }
 }
 
+#[cfg(test)]
+impl Source {
+    /// A connection that is none, for a vendor without sockets.
+    pub(crate) fn scripted(reused: bool) -> Self {
+        Self { line: Line::detached(), reused }
+    }
+}
+
 /// One try, one answer.
 pub trait Vendor: Send + Sync {
     /// Sends one request and reads the answer to its end.

@@ -227,3 +227,64 @@ async fn a_storm_of_429s_costs_one_request_a_pause() {
     }
     assert_eq!(world.vendor.seen, 16 + 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_429_that_asks_for_no_pause_is_still_given_a_second() {
+    let mut terms = Terms::default();
+    terms.budget.queue_timeout = Duration::ZERO;
+    let mut world = World::new(terms);
+    for second in 0..3 {
+        let caller = world.caller("call-first");
+        assert_eq!(world.vendor.unanswered().await, 1, "{second}");
+        world.vendor.next().await.limit(0);
+        assert_eq!(said(caller).await.0, 429);
+        for n in 0..20 {
+            assert_eq!(said(world.caller(&call(n))).await.0, 429);
+        }
+        assert_eq!(world.vendor.unanswered().await, 0);
+        advance(Duration::from_millis(990)).await;
+        assert_eq!(said(world.caller(B)).await.0, 429, "the second is not over");
+        // And up to a tenth of it by chance.
+        advance(Duration::from_millis(120)).await;
+    }
+    assert_eq!(world.vendor.seen, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_calls_record_on_a_used_connection_leaves_no_more_time_than_there_was() {
+    let mut world = World::new(Terms::default());
+    let began = Instant::now();
+    let caller = world.caller(A);
+    let first = world.vendor.next().await;
+    sleep(seconds(10)).await;
+    first.answer_over_a_used_connection(settled(B));
+    let _hangs = world.vendor.next().await;
+    assert_eq!(said(caller).await, (504, "callgate; fwd=uri-miss; detail=upstream_timeout".into()));
+    assert_eq!((began.elapsed(), world.vendor.seen), (seconds(15), 2));
+    // Twice in a row is no accident of one connection.
+    let caller = world.caller(B);
+    for _ in 0..2 {
+        world.vendor.next().await.answer_over_a_used_connection(settled(A));
+    }
+    assert_eq!(said(caller).await.1, "callgate; fwd=uri-miss; fwd-status=200; detail=suspect");
+    assert_eq!(world.vendor.unanswered().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_joins_a_poll_waits_no_longer_than_one_that_comes_alone() {
+    let mut terms = Terms::default();
+    terms.upstream.max_concurrency = 1;
+    let mut world = World::new(terms);
+    let busy = world.caller(A);
+    let first = world.vendor.next().await;
+    let poll = world.poll(B);
+    sleep(seconds(1)).await;
+    let came = Instant::now();
+    let lookup = world.caller(B);
+    let (status, why) = said(lookup).await;
+    assert_eq!((status, came.elapsed()), (429, seconds(2)));
+    assert_eq!(why, "callgate; fwd=uri-miss; detail=rate_limit_exceeded; collapsed");
+    assert_eq!(said(poll).await.0, 429);
+    first.answer(200, settled(A));
+    assert_eq!((said(busy).await.0, world.vendor.unanswered().await), (200, 0));
+}

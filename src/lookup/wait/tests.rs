@@ -203,3 +203,32 @@ async fn what_a_poll_reads_is_kept_if_one_of_those_who_wait_has_nothing_against_
         assert_eq!(world.lookup.answer_at_once(&ask(A), Instant::now()).is_some(), kept);
     }
 }
+
+/// The body of an answer, and what it says of how it came about.
+async fn told(waiter: JoinHandle<Answer>) -> (String, String) {
+    let answer = waiter.await.expect("no panic");
+    let Content::Stored(stored) = &answer.content else { panic!("an answer") };
+    let body = String::from_utf8_lossy(&stored.body).into_owned();
+    (body, answer.outcome.cache_status().expect("a lookup"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_less_at_the_end_than_was_read_for_it_and_who_joined_says_so() {
+    let version = |n: u32| format!(r#"{{"_id":"{A}","status":"ongoing","updatedAt":177500000{n}}}"#);
+    let fetched = "callgate; fwd=uri-miss; fwd-status=200; detail=ongoing";
+    let mut world = World::new(Terms::default());
+    let first = waiting(&world, ask(A), 8);
+    world.vendor.next().await.answer(200, version(1));
+    // The vigil reads the second version, two seconds later.
+    world.vendor.next().await.answer(200, version(2));
+    settle().await;
+    sleep(seconds(1)).await;
+    let own = waiting(&world, ask(A), 0);
+    world.vendor.next().await.answer(200, version(3));
+    assert_eq!(told(own).await, (version(3), fetched.into()), "newer than what the vigil read");
+    let patient = waiting(&world, ask(A), 4);
+    world.vendor.next().await.answer(200, version(4));
+    world.vendor.next().await.answer(200, version(5));
+    assert_eq!(told(patient).await, (version(5), format!("{fetched}; collapsed")));
+    assert_eq!(told(first).await, (version(5), fetched.into()));
+}

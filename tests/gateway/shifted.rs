@@ -127,9 +127,9 @@ async fn a_pool_of_dead_connections_is_found_out_once() {
 
 #[tokio::test]
 async fn a_crowd_that_meets_a_pool_of_dead_connections_is_answered() {
-    let world = dead_pool(5).await;
+    let world = dead_pool(10).await;
     let mut callers = Vec::new();
-    for n in 100..105 {
+    for n in 100..103 {
         let mut caller = world.gateway.connect().await;
         caller.send(request("GET", &format!("/calls/{}", id(n)), &[])).await;
         callers.push(caller);
@@ -138,5 +138,6 @@ async fn a_crowd_that_meets_a_pool_of_dead_connections_is_answered() {
         let answer = caller.answer().await;
         assert_eq!((answer.status, answer.text()), (200, settled(&id(n))), "{n}");
     }
-    assert!((11..=15).contains(&world.vendor.requests()), "no request goes out more than twice");
+    // Each of them may have met one of its own before it was known of all.
+    assert!((14..=16).contains(&world.vendor.requests()), "{}", world.vendor.requests());
 }

@@ -4,7 +4,6 @@
 
 use std::{
     fmt,
-    path::Path,
     sync::{Arc, atomic::AtomicUsize},
 };
 
@@ -24,7 +23,7 @@ use crate::{
     lookup::Lookup,
     metrics::Metrics,
     settings::Settings,
-    store::Store,
+    store::{Namespace, Store},
     upstream::{
         Upstream,
         client::HttpVendor,
@@ -120,9 +119,13 @@ impl App {
         vendor: Arc<dyn Vendor>,
     ) -> Result<Self, BindError> {
         let (limits, admin_limits) = limits(&settings, surroundings)?;
+        let workspaces = settings.workspaces.iter().map(|one| one.workspace_id.clone()).collect();
         let opened = Credentials::open(settings.workspaces, settings.trusted_key_dirs);
         let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
         let clock = Arc::new(Clock::system());
+        let origin = &settings.upstream.origin;
+        let origin = format!("{}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
+        let namespace = Namespace { origin, workspaces };
         let metrics = Arc::new(Metrics::new());
         let upstream = Upstream::new(
             settings.upstream,
@@ -132,7 +135,8 @@ impl App {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         );
-        let store = Store::new(&settings.store);
+        let keep_stale = settings.lookup.stale_if_error;
+        let store = Store::open(&settings.store, namespace, keep_stale, Arc::clone(&clock)).await;
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
 
@@ -204,12 +208,14 @@ impl App {
         let served = self.internal.serve(callers.subscribe());
         let watched = [self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe())];
         let watched = tokio::spawn(join_all(watched));
+        let lookup = Arc::clone(&self.lookup);
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
         // A scraper's connection is not worth waiting for.
         operators.send_replace(Stage::Draining);
         operators.send_replace(Stage::Cut);
         let _ = watched.await;
+        lookup.store().close().await;
         ended
     }
 }
@@ -286,13 +292,8 @@ fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Li
 /// Says which settings have no effect yet, so that nobody relies on them.
 #[must_use]
 pub fn without_effect(settings: &Settings) -> Vec<String> {
-    let path = |p: &Path| p.display().to_string();
     let (store, replicas) = (&settings.store, settings.budget.replicas_fallback);
     let unbuilt = [
-        store
-            .disk
-            .as_ref()
-            .map(|disk| format!("cache.disk.path {}: calls are not kept on disk yet", path(&disk.path))),
         store.shared.as_ref().map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
         store
             .encryption_key_file

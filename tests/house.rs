@@ -47,6 +47,7 @@ enum Imports {
 /// What may be named only here: paths, and the beginnings of the files that may.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["moka"], &["store/memory"]),
+    (&["redb"], &["store/disk/base"]),
     (&["hyper::server", "hyper_util::server"], &["downstream/", "admin/", "sandbox/"]),
     (
         &["hyper::client", "hyper_util::client", "hyper_rustls"],

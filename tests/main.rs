@@ -1,6 +1,7 @@
 //! What the gateway promises, tested from outside, and the order that its sources keep. One binary, so that it links
 //! once.
 //!
+//! - `disk`: what survives the process, and what becomes of a file that is not as it was left.
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
@@ -10,6 +11,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod disk;
 mod gateway;
 mod house;
 mod listener;

@@ -158,6 +158,19 @@ fn the_environment_is_read_as_what_each_setting_is() {
 }
 
 #[test]
+fn the_state_directory_of_systemd_holds_the_kept_calls_unless_another_file_is_named() {
+    let of = |toml: &str, directory: &str| {
+        load(toml, &with_key(&[("STATE_DIRECTORY", directory)])).settings.store.disk.map(|disk| disk.path)
+    };
+    let calls = |directory: &str| Some(std::path::PathBuf::from(directory).join("calls"));
+    assert_eq!(of("", "/var/lib/callgate"), calls("/var/lib/callgate"));
+    assert_eq!(of("", "/var/lib/callgate/:/var/lib/other"), calls("/var/lib/callgate"));
+    assert_eq!(of("cache.disk.path = '/srv/calls'", "/var/lib/callgate"), calls("/srv"));
+    assert_eq!(of("", "somewhere"), None, "systemd gives whole paths");
+    assert_eq!(of("", ""), None);
+}
+
+#[test]
 fn every_setting_is_accepted_from_the_first_day() {
     let settings = load(
         r#"

@@ -119,6 +119,7 @@ impl Parts {
     fn metrics<B>(&self, request: &Request<B>) -> Response<Bytes> {
         let totals = self.lookup.store().totals();
         let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
+        let expired = totals.iter().map(|(_, totals)| totals.expired).sum();
         let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });
         let now = Instant::now();
         let upstream = self.lookup.upstream();
@@ -126,7 +127,7 @@ impl Parts {
         let snapshot = Snapshot {
             connections: self.connections.load(Ordering::Relaxed) as u64,
             tiers: tiers.collect(),
-            evictions: vec![(EvictionReason::Size, evicted)],
+            evictions: vec![(EvictionReason::Size, evicted), (EvictionReason::Expired, expired)],
             cooldown: budgets.iter().map(|(_, key)| key.pause).max().unwrap_or_default(),
             budgets: budgets.iter().map(|(name, key)| ((*name).to_owned(), key.remaining as u64)).collect(),
             circuit: match upstream.circuit(now) {

@@ -46,29 +46,21 @@ pub struct Timing {
 }
 
 impl Answer {
-    /// A fresh answer from memory.
-    pub(super) fn hit(stored: Arc<Stored>, now: Instant) -> Self {
+    fn new(outcome: Outcome, content: Content) -> Self {
+        Self { outcome, content, timing: Timing::default(), retry_after: None, turned_away: None }
+    }
+
+    /// A fresh answer from this tier.
+    pub(super) fn hit(tier: Tier, stored: Arc<Stored>, now: Instant) -> Self {
         let of = if stored.class == Class::NotFound { HitOf::NotFound } else { HitOf::Answer };
-        let outcome = Outcome::Hit { tier: Tier::Memory, of, ttl: stored.ttl_seconds(now) };
-        Self {
-            outcome,
-            content: Content::Stored(stored),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        let outcome = Outcome::Hit { tier, of, ttl: stored.ttl_seconds(now) };
+        Self::new(outcome, Content::Stored(stored))
     }
 
     /// A stale answer, as the vendor fails.
     pub(super) fn stale(stored: Arc<Stored>, now: Instant) -> Self {
         let outcome = Outcome::StaleIfError { ttl: stored.ttl_seconds(now) };
-        Self {
-            outcome,
-            content: Content::Stored(stored),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        Self::new(outcome, Content::Stored(stored))
     }
 
     /// A failure that is remembered.
@@ -81,7 +73,7 @@ impl Answer {
             FailureAnswer::Vendor(stored) => Content::Stored(Arc::clone(stored)),
             FailureAnswer::Refused(refusal) => Content::Refused(Arc::clone(refusal)),
         };
-        Self { outcome, content, timing: Timing::default(), retry_after: None, turned_away: None }
+        Self::new(outcome, content)
     }
 
     /// An answer of the vendor, kept or not.
@@ -92,51 +84,27 @@ impl Answer {
             Some(not_kept) => Fetched::NotStored(status, not_kept),
         };
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self {
-            outcome,
-            content: Content::Stored(stored),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        Self::new(outcome, Content::Stored(stored))
     }
 
     /// An empty list, which the vendor says with a 500.
     pub(super) fn empty_list(why: Forward, list: Arc<Stored>) -> Self {
         let result = Fetched::NotStored(StatusCode::INTERNAL_SERVER_ERROR, NotKept::List);
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self {
-            outcome,
-            content: Content::Stored(list),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        Self::new(outcome, Content::Stored(list))
     }
 
     /// The kept record, served instead of an answer of the vendor that is worth less.
     pub(super) fn superseding(why: Forward, kept: Arc<Stored>) -> Self {
         let result = Fetched::NotStored(StatusCode::OK, NotKept::Superseded);
         let outcome = Outcome::Forwarded { why, collapsed: false, result };
-        Self {
-            outcome,
-            content: Content::Stored(kept),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        Self::new(outcome, Content::Stored(kept))
     }
 
     /// A fetch without an answer that could be passed on.
     pub(super) fn failed(why: Forward, refusal: Arc<Refusal>) -> Self {
         let outcome = Outcome::Forwarded { why, collapsed: false, result: Fetched::Failed(refusal.code) };
-        Self {
-            outcome,
-            content: Content::Refused(refusal),
-            timing: Timing::default(),
-            retry_after: None,
-            turned_away: None,
-        }
+        Self::new(outcome, Content::Refused(refusal))
     }
 
     /// A lookup that the caller did not want to be forwarded.

@@ -1,4 +1,4 @@
-//! One flight, from its start to its landing: look once more, wait for the permit, fetch, judge, keep, land.
+//! One flight, from its start to its landing: look once more and further away, wait for the permit, fetch, judge, keep, land.
 //!
 //! Until the permit is had a flight that nobody waits for any more ends and gives its place back; from then on it
 //! goes on to the end, since the request is paid for.
@@ -34,6 +34,9 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     if let Some(answer) =
         lookup.answer_at_once(&ask, started).or_else(|| lookup.failed_recently(&ask.key, started))
     {
+        return leader.land(answer);
+    }
+    if let Some(answer) = lookup.recalled(&ask).await {
         return leader.land(answer);
     }
     let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };

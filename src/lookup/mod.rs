@@ -21,7 +21,7 @@ use flight::{Joined, Wish};
 use crate::{
     call::CacheKey,
     clock::Clock,
-    outcome::{ErrorCode, Refusal},
+    outcome::{ErrorCode, Refusal, Tier},
     store::Store,
     trace::Trace,
     upstream::{Upstream, budget::Lane},
@@ -135,6 +135,9 @@ impl Lookup {
     /// Answers what is not fresh in memory: by the flight for its key.
     pub async fn answer_by_flight(self: &Arc<Self>, ask: Ask) -> Answer {
         if ask.directives.only_if_cached {
+            if let Some(hit) = self.recalled(&ask).await {
+                return hit;
+            }
             let refusal =
                 Refusal::new(ErrorCode::NotCached, "only-if-cached was asked for, and nothing fresh is kept");
             return Answer::not_forwarded(refusal);
@@ -181,7 +184,16 @@ impl Lookup {
     fn fresh(&self, key: &CacheKey, now: Instant) -> Option<Answer> {
         let stored = self.store.get(key)?;
         stored.fresh_for(now)?;
-        Some(Answer::hit(stored, now))
+        Some(Answer::hit(Tier::Memory, stored, now))
+    }
+
+    /// The answer from beyond memory, where it is fresh there. What is stale lies in memory afterwards, to serve if the
+    /// vendor fails.
+    async fn recalled(&self, ask: &Ask) -> Option<Answer> {
+        let (tier, stored) = self.store.recall(&ask.key).await?;
+        let now = Instant::now();
+        stored.fresh_for(now).filter(|_| !ask.directives.fetch_anew)?;
+        Some(Answer::hit(tier, stored, now))
     }
 
     /// What answers for a key whose last fetch has just failed: the stale record where there is one, else the failure.

@@ -12,7 +12,6 @@ use super::*;
 use crate::{
     call::{ApiVersion, CallId, Resource, WorkspaceIndex},
     metrics::Metrics,
-    store,
     upstream::{
         self, budget,
         credentials::{ApiKey, Credentials, KeySource, WorkspaceSettings},
@@ -111,9 +110,7 @@ impl World {
             Arc::clone(&clock),
             Arc::new(Metrics::new()),
         );
-        let memory =
-            store::Settings { capacity: 1 << 20, disk: None, shared: None, encryption_key_file: None };
-        let lookup = Lookup::new(terms.policy, Store::new(&memory), upstream, clock);
+        let lookup = Lookup::new(terms.policy, Store::in_memory(1 << 20), upstream, clock);
         Self { lookup: Arc::new(lookup), vendor: script }
     }
 

@@ -21,6 +21,10 @@ const API_KEY_FILE: &str = "TRILLET_API_KEY_FILE";
 const WORKSPACE_ID: &str = "TRILLET_WORKSPACE_ID";
 const BASE_URL: &str = "TRILLET_API_BASE_URL";
 const RUST_LOG: &str = "RUST_LOG";
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+/// How the file of kept calls is called where only its directory is given.
+const CALLS: &str = "calls";
 
 /// How the layer of an environment variable is called.
 pub(super) fn layer(name: &str) -> String {
@@ -117,6 +121,19 @@ fn explicit(directives: &str) -> String {
     };
     let parts = directives.split(',').map(explicit).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(",")
+}
+
+/// Where systemd has made a directory for the service (`StateDirectory=`), calls are kept in it, unless anything else is
+/// said of that. Of several directories the first.
+pub(super) fn state(env: &BTreeMap<String, String>) -> Layer {
+    let mut state = Layer::default();
+    let directory = env.get(STATE_DIRECTORY).and_then(|list| list.split(':').next());
+    if let Some(directory) = directory.filter(|directory| directory.starts_with('/')) {
+        let file = format!("{}/{CALLS}", directory.trim_end_matches('/'));
+        let value = Value::new(Some(&layer(STATE_DIRECTORY)), file);
+        insert(&mut state.settings, "cache.disk.path", value);
+    }
+    state
 }
 
 /// The text as the type that the setting has in TOML.

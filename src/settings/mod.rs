@@ -110,6 +110,7 @@ fn load(
     let mut notices = Vec::new();
     let incomplete = files.iter().any(|(_, layer)| layer.incomplete);
     let mut trees = vec![layers::text(layers::DEFAULT_LAYER, layers::DEFAULT, &mut problems).settings];
+    trees.push(environment::state(env).settings);
     let mut workspaces = None;
     for (path, layer) in files {
         notices.extend(open_to_all(path, &layer));

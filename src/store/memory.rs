@@ -104,6 +104,7 @@ impl Memory {
             entries: self.answers.entry_count(),
             bytes: self.answers.weighted_size() + self.failures.weighted_size(),
             evicted: self.evicted.load(Ordering::Relaxed),
+            expired: 0,
         }
     }
 }

@@ -1,0 +1,255 @@
+//! How a kept call is written down: its key and its value as bytes. Pure; it knows neither the database nor the clock.
+//!
+//! What lasts is told by the time of day, since the clock that ages are counted with begins anew with each start. A
+//! value opens with the version of its layout and carries a checksum over its key and itself: whatever has become of
+//! the bytes, what is read back is what was written for this very key, or nothing.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | [`VERSION`] |
+//! | 8 | when it was last used, Unix milliseconds; not in the checksum, for it changes alone |
+//! | 8 | when it is of no more use, even stale, Unix milliseconds; in the checksum |
+//! | 8 | XXH3 of the key, the end of use and the rest |
+//! | … | the rest: fetched, first seen to be over, lifetime, flags, what the flags say is there, body |
+//!
+//! Numbers are big-endian.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    call::{CacheKey, Resource},
+    clock::UnixMillis,
+    outcome::Class,
+    store::stored::Stored,
+};
+
+/// The layout that is written, and the only one that is read.
+pub(super) const VERSION: u8 = 1;
+
+/// Bytes before the rest.
+const HEAD: usize = 1 + 8 + 8 + 8;
+
+/// Which of the optional parts are there, in the order in which they stand.
+const UPDATED: u8 = 1;
+const STARTED: u8 = 2;
+const CONTENT_TYPE: u8 = 4;
+const LAST_MODIFIED: u8 = 8;
+const ETAG: u8 = 16;
+
+/// Whose records these are: what a [`CacheKey`] leaves out, because it is the same for a whole process, or says by a
+/// place in the settings, which may be another tomorrow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// The vendor's origin, without a path.
+    pub origin: String,
+    /// The ids of the workspaces, in the order of the settings.
+    pub workspaces: Vec<String>,
+}
+
+impl Namespace {
+    /// The key on disk; `None` for what is not kept there. The id stands before the version, so that all entries of one
+    /// call lie side by side. None of the parts can hold the zero byte that ends them.
+    pub(super) fn key(&self, key: &CacheKey) -> Option<Vec<u8>> {
+        let Resource::Call(id, query) = &key.resource else { return None };
+        let workspace = self.workspaces.get(usize::from(key.workspace.0))?;
+        let parts = [self.origin.as_str(), workspace, id.as_str(), key.version.as_str()];
+        if parts.iter().any(|part| part.contains('\0')) {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+        for part in parts {
+            bytes.extend_from_slice(part.as_bytes());
+            bytes.push(0);
+        }
+        bytes.extend_from_slice(query.as_deref().unwrap_or_default().as_bytes());
+        Some(bytes)
+    }
+}
+
+/// A kept call in terms of the time of day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) fetched: UnixMillis,
+    pub(super) first_final: UnixMillis,
+    pub(super) lifetime: Duration,
+    pub(super) updated: Option<UnixMillis>,
+    pub(super) started: Option<UnixMillis>,
+    pub(super) content_type: Option<HeaderValue>,
+    pub(super) last_modified: Option<HeaderValue>,
+    pub(super) etag: Option<HeaderValue>,
+    pub(super) body: Bytes,
+}
+
+/// Why a value cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Written by another version, which knows its layout.
+    OtherVersion,
+    /// Not what was once written for this key.
+    Damaged,
+}
+
+impl Record {
+    /// What lasts of `stored`; `at` tells the time of day at a point of the monotonic clock.
+    pub(super) fn of(stored: &Stored, at: impl Fn(tokio::time::Instant) -> UnixMillis) -> Self {
+        Self {
+            fetched: at(stored.fetched),
+            first_final: at(stored.first_final),
+            lifetime: stored.lifetime,
+            updated: stored.updated,
+            started: stored.started,
+            content_type: stored.content_type.clone(),
+            last_modified: stored.last_modified.clone(),
+            etag: stored.etag.clone(),
+            body: stored.body.clone(),
+        }
+    }
+
+    /// The same on the monotonic clock, which shows `instant` at the time of day `now`. What seems to come from the
+    /// future counts as new. `None` where that clock does not reach back so far.
+    pub(super) fn into_stored(self, now: UnixMillis, instant: tokio::time::Instant) -> Option<Stored> {
+        Some(Stored {
+            status: StatusCode::OK,
+            class: Class::Final,
+            first_final: instant.checked_sub(self.first_final.elapsed_at(now))?,
+            fetched: instant.checked_sub(self.fetched.elapsed_at(now))?,
+            lifetime: self.lifetime,
+            updated: self.updated,
+            started: self.started,
+            content_type: self.content_type,
+            last_modified: self.last_modified,
+            retry_after: None,
+            etag: self.etag,
+            body: self.body,
+        })
+    }
+
+    /// The value for `key`, last used at `used` and of no more use `keep_stale` after its lifetime. `None` where a
+    /// header value is longer than its length can say, which none that was ever let in is.
+    pub(super) fn encode(&self, key: &[u8], used: UnixMillis, keep_stale: Duration) -> Option<Vec<u8>> {
+        let texts =
+            [(CONTENT_TYPE, &self.content_type), (LAST_MODIFIED, &self.last_modified), (ETAG, &self.etag)];
+        let times = [(UPDATED, self.updated), (STARTED, self.started)];
+        let until = self.fetched.plus(self.lifetime).plus(keep_stale);
+        let mut out = Vec::with_capacity(HEAD + 64 + 128 + self.body.len());
+        out.push(VERSION);
+        out.extend(used.0.to_be_bytes());
+        out.extend(until.0.to_be_bytes());
+        out.extend([0; 8]);
+        out.extend(self.fetched.0.to_be_bytes());
+        out.extend(self.first_final.0.to_be_bytes());
+        out.extend(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
+        let timed = times.iter().filter(|(_, time)| time.is_some()).map(|(flag, _)| flag);
+        let told = texts.iter().filter(|(_, text)| text.is_some()).map(|(flag, _)| flag);
+        out.push(timed.chain(told).fold(0, |flags, flag| flags | flag));
+        for time in times.into_iter().filter_map(|(_, time)| time) {
+            out.extend(time.0.to_be_bytes());
+        }
+        for text in texts.into_iter().filter_map(|(_, text)| text.as_ref()) {
+            out.extend(u16::try_from(text.len()).ok()?.to_be_bytes());
+            out.extend(text.as_bytes());
+        }
+        out.extend_from_slice(&self.body);
+        let check = checksum(key, until.0, &out[HEAD..]);
+        out[HEAD - 8..HEAD].copy_from_slice(&check.to_be_bytes());
+        Some(out)
+    }
+
+    /// Reads the value of `key`.
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, Unreadable> {
+        let head = Head::read(value)?;
+        let rest = &value[HEAD..];
+        if head.check != checksum(key, head.until.0, rest) {
+            return Err(Unreadable::Damaged);
+        }
+        let mut rest = Rest(rest);
+        read(&mut rest).ok_or(Unreadable::Damaged)
+    }
+}
+
+/// What stands before the rest of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// When it was last used.
+    pub(super) used: UnixMillis,
+    /// From when on it is of no use, even stale.
+    pub(super) until: UnixMillis,
+    check: u64,
+}
+
+impl Head {
+    /// Reads the head of a value, unchecked.
+    pub(super) fn read(value: &[u8]) -> Result<Self, Unreadable> {
+        let mut rest = Rest(value);
+        let version = rest.take::<1>().ok_or(Unreadable::Damaged)?;
+        if version != [VERSION] {
+            return Err(Unreadable::OtherVersion);
+        }
+        let mut head = || {
+            let (used, until) = (rest.millis()?, rest.millis()?);
+            Some(Self { used, until, check: u64::from_be_bytes(rest.take()?) })
+        };
+        head().ok_or(Unreadable::Damaged)
+    }
+}
+
+/// The same value, last used at `used`.
+pub(super) fn touched(value: &[u8], used: UnixMillis) -> Vec<u8> {
+    let mut value = value.to_vec();
+    if let Some(bytes) = value.get_mut(1..9) {
+        bytes.copy_from_slice(&used.0.to_be_bytes());
+    }
+    value
+}
+
+fn checksum(key: &[u8], until: i64, rest: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    // The length keeps apart what lies in the key from what lies behind it.
+    hash.update(&(key.len() as u64).to_be_bytes());
+    hash.update(key);
+    hash.update(&until.to_be_bytes());
+    hash.update(rest);
+    hash.digest()
+}
+
+fn read(rest: &mut Rest<'_>) -> Option<Record> {
+    let (fetched, first_final) = (rest.millis()?, rest.millis()?);
+    let lifetime = Duration::from_millis(u64::from_be_bytes(rest.take()?));
+    let [flags] = rest.take()?;
+    let updated = if flags & UPDATED == 0 { None } else { Some(rest.millis()?) };
+    let started = if flags & STARTED == 0 { None } else { Some(rest.millis()?) };
+    let content_type = if flags & CONTENT_TYPE == 0 { None } else { Some(rest.text()?) };
+    let last_modified = if flags & LAST_MODIFIED == 0 { None } else { Some(rest.text()?) };
+    let etag = if flags & ETAG == 0 { None } else { Some(rest.text()?) };
+    let body = Bytes::copy_from_slice(rest.0);
+    Some(Record { fetched, first_final, lifetime, updated, started, content_type, last_modified, etag, body })
+}
+
+/// What is still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn millis(&mut self) -> Option<UnixMillis> {
+        Some(UnixMillis(i64::from_be_bytes(self.take()?)))
+    }
+
+    fn text(&mut self) -> Option<HeaderValue> {
+        let length = usize::from(u16::from_be_bytes(self.take()?));
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        HeaderValue::from_bytes(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! What is written is read back, for its own key alone, and nothing else is.
+
+use proptest::{collection::vec, option, prelude::*};
+use tokio::time::Instant;
+
+use super::*;
+use crate::call::{ApiVersion, CallId, WorkspaceIndex};
+
+fn text() -> impl Strategy<Value = Option<HeaderValue>> {
+    option::of("[ -~]{0,80}".prop_map(|text| HeaderValue::from_str(&text).expect("a value")))
+}
+
+fn millis() -> impl Strategy<Value = UnixMillis> {
+    any::<i64>().prop_map(UnixMillis)
+}
+
+prop_compose! {
+    fn record()(
+        (fetched, first_final) in (millis(), millis()),
+        lifetime in any::<u64>().prop_map(Duration::from_millis),
+        (updated, started) in (option::of(millis()), option::of(millis())),
+        (content_type, last_modified, etag) in (text(), text(), text()),
+        body in vec(any::<u8>(), 0..300).prop_map(Bytes::from),
+    ) -> Record {
+        Record { fetched, first_final, lifetime, updated, started, content_type, last_modified, etag, body }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+proptest! {
+    #[test]
+    fn what_is_written_for_a_key_is_read_back_for_it(
+        record in record(), key in vec(any::<u8>(), 0..60), used in millis(),
+    ) {
+        let value = record.encode(&key, used, MINUTE).expect("it fits");
+        let until = record.fetched.plus(record.lifetime).plus(MINUTE);
+        let head = Head::read(&value).expect("a head");
+        prop_assert_eq!((head.used, head.until), (used, until));
+        prop_assert_eq!(Record::decode(&key, &value), Ok(record));
+    }
+
+    #[test]
+    fn one_changed_bit_is_found_out_wherever_it_counts(
+        record in record(), key in vec(any::<u8>(), 0..60), at in any::<prop::sample::Index>(), bit in 0..8,
+    ) {
+        let mut value = record.encode(&key, UnixMillis(5), MINUTE).expect("it fits");
+        let at = at.index(value.len());
+        value[at] ^= 1u8 << bit;
+        let expected = match at {
+            0 => Err(Unreadable::OtherVersion),
+            // When it was last used decides no more than what goes first.
+            1..9 => Ok(record),
+            _ => Err(Unreadable::Damaged),
+        };
+        prop_assert_eq!(Record::decode(&key, &value), expected);
+    }
+
+    #[test]
+    fn nothing_is_read_under_another_key_or_from_a_part(
+        record in record(), key in vec(any::<u8>(), 0..60), other in vec(any::<u8>(), 0..60),
+        length in any::<prop::sample::Index>(),
+    ) {
+        prop_assume!(key != other);
+        let value = record.encode(&key, UnixMillis(5), MINUTE).expect("it fits");
+        prop_assert_eq!(Record::decode(&other, &value), Err(Unreadable::Damaged));
+        let part = &value[..length.index(value.len())];
+        prop_assert_eq!(Record::decode(&key, part), Err(Unreadable::Damaged));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(key in vec(any::<u8>(), 0..60), value in vec(any::<u8>(), 0..200)) {
+        let _ = Record::decode(&key, &value);
+        let _ = touched(&value, UnixMillis(1));
+    }
+}
+
+#[test]
+fn a_use_changes_nothing_but_its_time() {
+    let record = Record {
+        fetched: UnixMillis(1_000),
+        first_final: UnixMillis(900),
+        lifetime: MINUTE,
+        updated: None,
+        started: None,
+        content_type: None,
+        last_modified: None,
+        etag: None,
+        body: Bytes::from_static(b"{}"),
+    };
+    let value = record.encode(b"key", UnixMillis(5), MINUTE).expect("it fits");
+    let value = touched(&value, UnixMillis(7));
+    assert_eq!(Head::read(&value).expect("a head").used, UnixMillis(7));
+    assert_eq!(Record::decode(b"key", &value), Ok(record));
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_and_remaining_life_survive_a_restart() {
+    let (second, now) = (Duration::from_secs(1), Instant::now());
+    let record = Record {
+        fetched: UnixMillis(1_000_000),
+        first_final: UnixMillis(900_000),
+        lifetime: 100 * second,
+        updated: Some(UnixMillis(800_000)),
+        started: None,
+        content_type: None,
+        last_modified: None,
+        etag: None,
+        body: Bytes::from_static(b"{}"),
+    };
+    let at = |millis| record.clone().into_stored(UnixMillis(millis), now).expect("within reach");
+    let kept = at(1_030_000);
+    assert_eq!((kept.age(now), kept.fresh_for(now)), (30 * second, Some(70 * second)));
+    assert_eq!(now - kept.first_final, 130 * second);
+    assert_eq!(at(1_130_000).ttl_seconds(now), -30);
+    // The clock was set back in between.
+    assert_eq!(at(10_000).age(now), Duration::ZERO);
+    let back = Record::of(&kept, |instant| UnixMillis(1_030_000 - (now - instant).as_millis() as i64));
+    assert_eq!(back, record);
+}
+
+#[test]
+fn every_part_of_a_key_keeps_calls_apart() {
+    let namespace = |origin: &str| Namespace {
+        origin: origin.to_owned(),
+        workspaces: vec!["one".to_owned(), "two".to_owned()],
+    };
+    let id = |id: &str| CallId::parse(id.as_bytes()).expect("an id");
+    let key = |workspace, version, id, query: Option<&str>| CacheKey {
+        workspace: WorkspaceIndex(workspace),
+        version,
+        resource: Resource::Call(id, query.map(Into::into)),
+    };
+    let (v1, v2) = (ApiVersion::V1, ApiVersion::V2);
+    let keys = [
+        ("https://a", key(0, v2, id("x"), None)),
+        ("https://b", key(0, v2, id("x"), None)),
+        ("https://a", key(1, v2, id("x"), None)),
+        ("https://a", key(0, v1, id("x"), None)),
+        ("https://a", key(0, v2, id("y"), None)),
+        ("https://a", key(0, v2, id("x"), Some("a=1"))),
+    ];
+    let made: std::collections::BTreeSet<_> =
+        keys.iter().map(|(origin, key)| namespace(origin).key(key).expect("a key")).collect();
+    assert_eq!(made.len(), keys.len());
+    // Another order of the settings is the same workspace.
+    let turned = Namespace { origin: "https://a".into(), workspaces: vec!["two".into(), "one".into()] };
+    assert_eq!(turned.key(&keys[2].1), namespace("https://a").key(&keys[0].1));
+    let list = CacheKey { workspace: WorkspaceIndex(0), version: v2, resource: Resource::List(None) };
+    assert_eq!(namespace("https://a").key(&list), None);
+    assert_eq!(namespace("https://a").key(&key(7, v2, id("x"), None)), None);
+}

@@ -9,7 +9,7 @@
 //! One request walks one way; each step hands a value to the next and is never asked again:
 //!
 //! ```text
-//! listener → connection → guard → route → lookup → memory → flight → permit → vendor → admission → memory → reply
+//! listener → connection → guard → route → lookup → memory → flight → disk → permit → vendor → admission → store → reply
 //! ```
 //!
 //! What travels is a [`route::Route`](downstream::route::Route), then a [`CacheKey`](call::CacheKey) in an

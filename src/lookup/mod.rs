@@ -212,7 +212,7 @@ impl Lookup {
         let until = kept.lifetime.saturating_add(self.policy.stale_if_error);
         if kept.fresh_for(now).is_some() {
             // Passed by at a caller's wish, and no staler for that.
-            return Some(Answer::hit(kept, now));
+            return Some(Answer::hit(Tier::Memory, kept, now));
         }
         (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
     }

@@ -238,6 +238,7 @@ mod tests {
                 let max_age =
                     field("cache-control").replace("private, max-age=", "").replace(", immutable", "");
                 let number = |text: &str| text.parse::<i64>().expect("a number");
+                assert_eq!(number(&max_age) * 1_000, i64::try_from(lifetime / 1_000 * 1_000).expect("short"));
                 let left = number(&max_age) - number(&field("age"));
                 assert_eq!(field("cache-status"), format!("callgate; hit; ttl={left}"), "{class:?} {age}");
             }

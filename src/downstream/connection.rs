@@ -71,7 +71,7 @@ impl Protocol {
     pub(super) fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
         http1
-            // The watchdog's work, at a tenth of the price.
+            // The watchdog's work, which sets no timer for each request.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD)
             // Head and body in one buffer and one `write`. `pipeline_flush` would save a little more, but then hyper

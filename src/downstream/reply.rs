@@ -147,20 +147,7 @@ mod tests {
     };
 
     fn stored(class: Class, fetched: Instant, lifetime: u64) -> Stored {
-        Stored {
-            status: StatusCode::OK,
-            class,
-            body: Bytes::from_static(b"{}"),
-            content_type: Some(HeaderValue::from_static("application/json")),
-            last_modified: None,
-            retry_after: None,
-            etag: entity_tag(b"{}"),
-            updated: None,
-            started: None,
-            first_final: fetched,
-            fetched,
-            lifetime: Duration::from_secs(lifetime),
-        }
+        Stored::sample(class, fetched, Duration::from_secs(lifetime))
     }
 
     const HIT: Outcome = Outcome::Hit { tier: Tier::Memory, of: HitOf::Answer, ttl: 1 };

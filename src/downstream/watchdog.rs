@@ -1,7 +1,7 @@
 //! The timers of one connection, in one.
 //!
-//! A timer that is set anew for each request costs a tenth of a hit. This one is set once and looks, when it fires,
-//! at when it should have fired: after a hit the true deadline has only moved away. It is set anew at once only when
+//! Setting a timer anew for each request is work on the path of every hit. This one is set once and looks, when it
+//! fires, at when it should have fired: after a hit the true deadline has only moved away. It is set anew at once only when
 //! the deadline comes nearer, which is when a head arrives in parts or a reader stalls. Promises: at most one look at
 //! the clock per served request; no deadline while a handler is at work.
 

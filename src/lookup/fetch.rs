@@ -1,12 +1,16 @@
-//! One flight, from its start to its landing: look once more and further away, wait for the permit, fetch, judge, keep, land.
+//! One flight, from its start to its landing: look once more and further away, wait for the permit, fetch, judge, keep,
+//! land.
 //!
 //! Until the permit is had a flight that nobody waits for any more ends and gives its place back; from then on it
 //! goes on to the end, since the request is paid for.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures_util::FutureExt as _;
-
 use tokio::time::Instant;
 
 use super::{
@@ -40,17 +44,22 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         return leader.land(answer);
     }
     let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
-    let permit = loop {
-        match wait_for_permit(&lookup, &leader, &ask, lane).await {
-            // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
-            Waited::Over(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => lane = Lane::Lookup,
-            Waited::Over(permit) => break permit,
-            Waited::Hurried => lane = Lane::Lookup,
-            Waited::Deserted => match leader.give_up() {
-                Ok(()) => return,
-                Err(wanted) => leader = wanted,
-            },
+    let permit = 'lane: loop {
+        let mut permit = pin!(lookup.upstream.permit(ask.key.workspace, lane));
+        loop {
+            match wait_for_permit(permit.as_mut(), &leader, lane).await {
+                // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
+                Waited::Over(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => break,
+                Waited::Over(permit) => break 'lane permit,
+                Waited::Hurried => break,
+                // Who joins a deserted flight finds its place in the queue still taken.
+                Waited::Deserted => match leader.give_up() {
+                    Ok(()) => return,
+                    Err(wanted) => leader = wanted,
+                },
+            }
         }
+        lane = Lane::Lookup;
     };
     let sent = Instant::now();
     let landing = Landing { lookup: &lookup, leader: &leader, ask: &ask };
@@ -83,10 +92,14 @@ enum Waited {
     Deserted,
 }
 
-async fn wait_for_permit(lookup: &Lookup, leader: &Leader, ask: &Ask, lane: Lane) -> Waited {
+async fn wait_for_permit(
+    permit: Pin<&mut impl Future<Output = Result<Permit, Refusal>>>,
+    leader: &Leader,
+    lane: Lane,
+) -> Waited {
     tokio::select! {
         biased;
-        permit = lookup.upstream.permit(ask.key.workspace, lane) => Waited::Over(permit),
+        permit = permit => Waited::Over(permit),
         () = leader.hurried(), if lane != Lane::Lookup => Waited::Hurried,
         () = leader.deserted() => Waited::Deserted,
     }

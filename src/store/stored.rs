@@ -126,15 +126,14 @@ pub fn entity_tag(body: &[u8]) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stored(fetched: Instant, lifetime: Duration) -> Stored {
-        Stored {
+impl Stored {
+    /// A small 200 for tests.
+    pub(crate) fn sample(class: Class, fetched: Instant, lifetime: Duration) -> Self {
+        Self {
             status: StatusCode::OK,
-            class: Class::Final,
+            class,
             body: Bytes::from_static(b"{}"),
-            content_type: None,
+            content_type: Some(HeaderValue::from_static("application/json")),
             last_modified: None,
             retry_after: None,
             etag: entity_tag(b"{}"),
@@ -144,6 +143,15 @@ mod tests {
             fetched,
             lifetime,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(fetched: Instant, lifetime: Duration) -> Stored {
+        Stored::sample(Class::Final, fetched, lifetime)
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
-
 use super::*;
 use crate::{
     call::{ApiVersion, CallId, Resource, WorkspaceIndex},
@@ -28,21 +25,7 @@ fn key(id: &str) -> CacheKey {
 }
 
 fn stored(class: Class) -> Arc<Stored> {
-    let now = Instant::now();
-    Arc::new(Stored {
-        status: StatusCode::OK,
-        class,
-        body: Bytes::from_static(b"{}"),
-        content_type: Some(HeaderValue::from_static("application/json")),
-        last_modified: None,
-        retry_after: None,
-        etag: stored::entity_tag(b"{}"),
-        updated: None,
-        started: None,
-        first_final: now,
-        fetched: now,
-        lifetime: Duration::from_secs(1_000),
-    })
+    Arc::new(Stored::sample(class, Instant::now(), Duration::from_secs(1_000)))
 }
 
 async fn recalled(store: &Store, id: &str) -> bool {

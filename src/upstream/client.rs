@@ -1,10 +1,10 @@
-//! One try at the vendor over HTTP: the only file that knows hyper's client.
+//! One try at the vendor over HTTP: with [`super::connect`] the only file that knows hyper's client.
 //!
 //! The request is built anew from the key of the cache; nothing of a caller's is copied into it but the request id
 //! and the trace. It does not know budgets, retries or what becomes of an answer.
 //!
-//! A connection from which an answer was refused is not used again: what follows on it cannot be told from the rest
-//! of what was refused.
+//! A connection from which an answer was not read to its end, or could be read in two ways, is not used again: what
+//! follows on it cannot be told from the rest of that answer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One try at the vendor over HTTP: with [`super::connect`] the only file that knows hyper's client.
+//! One try at the vendor over HTTP: with `connect` the only file that knows hyper's client.
 //!
 //! The request is built anew from the key of the cache; nothing of a caller's is copied into it but the request id
 //! and the trace. It does not know budgets, retries or what becomes of an answer.

@@ -294,7 +294,10 @@ fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Li
 pub fn without_effect(settings: &Settings) -> Vec<String> {
     let (store, replicas) = (&settings.store, settings.budget.replicas_fallback);
     let unbuilt = [
-        store.shared.as_ref().map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
+        settings
+            .replicas
+            .as_ref()
+            .map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
         store
             .encryption_key_file
             .as_ref()

@@ -26,6 +26,7 @@
 //! - [`downstream`]: the callers' side: sockets, connections, the guard, routes, replies.
 //! - [`lookup`]: the story of a lookup; [`lookup::admission`] decides what may be kept, [`lookup::flight`] coalesces.
 //! - [`store`]: what is kept. [`upstream`]: the vendor's side: credentials, permits, the client.
+//! - [`replicas`]: the connection to Redis or Valkey, which those above share.
 //! - [`metrics`]: what is counted. [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom.
 //!
@@ -58,6 +59,7 @@ pub mod drain;
 pub mod lookup;
 pub mod metrics;
 pub mod outcome;
+pub mod replicas;
 pub mod sandbox;
 pub mod settings;
 pub mod store;

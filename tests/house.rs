@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["downstream"],
     &["lookup"],
     &["store", "upstream"],
+    &["replicas"],
     &["metrics"],
     &["call", "outcome"],
     &["clock", "trace"],
@@ -48,6 +49,7 @@ enum Imports {
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["moka"], &["store/memory"]),
     (&["redb"], &["store/disk/base"]),
+    (&["redis"], &["replicas/"]),
     (&["hyper::server", "hyper_util::server"], &["downstream/", "admin/", "sandbox/"]),
     (
         &["hyper::client", "hyper_util::client", "hyper_rustls"],
@@ -66,6 +68,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
             "admin/warm",
             "settings/reload",
             "store/disk",
+            "replicas/",
             "store/shared",
             "app",
             "sandbox/",

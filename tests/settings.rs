@@ -94,7 +94,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((lookup.obey_no_cache, lookup.max_wait), (false, secs(60)));
     assert_eq!((lookup.list_ttl, lookup.empty_for_500), (secs(0), false));
     assert_eq!(
-        (store.capacity, store.disk, store.shared, store.encryption_key_file),
+        (store.capacity, store.disk, settings.replicas, store.encryption_key_file),
         (256 << 20, None, None, None)
     );
     assert_eq!((budget.requests_per_minute, budget.replicas_fallback, budget.reserve), (60, None, None));
@@ -193,7 +193,7 @@ fn every_setting_is_accepted_from_the_first_day() {
     assert_eq!(settings.listen.metrics, Some("0.0.0.0:9091".parse().expect("an address")));
     assert_eq!(settings.listen.allowed_hosts, AllowedHosts::Any);
     assert_eq!(settings.store.disk, None, "without a path there is no disk tier");
-    let shared = settings.store.shared.expect("a shared tier");
+    let shared = settings.replicas.expect("a shared tier");
     assert_eq!((shared.url.as_str(), shared.timeout), ("rediss://u:p@redis.test", Duration::from_millis(80)));
     assert_eq!((settings.log.format, settings.log.hits), (Format::Json, 0.0));
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    downstream, drain, lookup, store, telemetry,
+    downstream, drain, lookup, replicas, store, telemetry,
     upstream::{
         self, budget,
         credentials::{self, WorkspaceSettings},
@@ -60,6 +60,8 @@ pub struct Settings {
     pub lookup: lookup::Settings,
     /// `cache.*`
     pub store: store::Settings,
+    /// `cache.shared.*`
+    pub replicas: Option<replicas::Settings>,
     /// `budget.*`
     pub budget: budget::Settings,
     /// `drain.*`
@@ -218,14 +220,15 @@ fn assemble(
                 }),
                 None => None,
             },
-            shared: match v.shared_url("cache.shared.url") {
-                Some(url) => Some(store::SharedSettings {
-                    url: url.as_str().to_owned(),
-                    timeout: v.duration("cache.shared.timeout")?,
-                }),
-                None => None,
-            },
             encryption_key_file: v.path("cache.encryption_key_file").cloned(),
+        },
+        replicas: match v.shared_url("cache.shared.url") {
+            Some(url) => Some(replicas::Settings {
+                url: url.as_str().to_owned(),
+                timeout: v.duration("cache.shared.timeout")?,
+                ca_file: v.path("upstream.ca_file").cloned(),
+            }),
+            None => None,
         },
         budget: budget::Settings {
             requests_per_minute: v.count("budget.requests_per_minute")?,

@@ -19,10 +19,13 @@ use std::{
 use tokio::time::Instant;
 
 mod disk;
+mod erasure;
 mod memory;
+mod record;
 pub mod stored;
 
-pub use disk::Namespace;
+pub use erasure::Erasure;
+pub use record::Namespace;
 pub use stored::{Failure, FailureAnswer, Stored};
 
 use crate::{call::CacheKey, clock::Clock, outcome::Tier};
@@ -34,8 +37,6 @@ pub struct Settings {
     pub capacity: u64,
     /// `cache.disk.*`
     pub disk: Option<DiskSettings>,
-    /// `cache.shared.*`
-    pub shared: Option<SharedSettings>,
     /// `cache.encryption_key_file`
     pub encryption_key_file: Option<PathBuf>,
 }
@@ -47,21 +48,6 @@ pub struct DiskSettings {
     pub path: PathBuf,
     /// In bytes.
     pub capacity: u64,
-}
-
-/// `cache.shared.*`
-#[derive(Clone, PartialEq, Eq)]
-pub struct SharedSettings {
-    /// `redis://`, `rediss://` or `unix://`; may hold a password, so this type has no derived `Debug`.
-    pub url: String,
-    /// After this the lookup goes on without it.
-    pub timeout: Duration,
-}
-
-impl fmt::Debug for SharedSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedSettings").field("timeout", &self.timeout).finish_non_exhaustive()
-    }
 }
 
 /// What one tier holds.

@@ -10,7 +10,7 @@ use crate::{
 
 async fn open(path: &Path) -> Store {
     let disk = DiskSettings { path: path.join("calls"), capacity: 1 << 20 };
-    let settings = Settings { capacity: 1 << 20, disk: Some(disk), shared: None, encryption_key_file: None };
+    let settings = Settings { capacity: 1 << 20, disk: Some(disk), encryption_key_file: None };
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
     Store::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system())).await
 }

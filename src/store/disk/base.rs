@@ -18,8 +18,8 @@ use redb::{
     Table, TableDefinition, TableError, backends::FileBackend,
 };
 
-use super::record::{self, Head};
 use crate::clock::UnixMillis;
+use crate::store::record::{self, Head};
 
 /// The format of the whole file: which tables there are, and what is in them.
 const FORMAT: u64 = 1;

@@ -27,11 +27,12 @@ use tokio::{
 mod base;
 mod place;
 mod queue;
-mod record;
 
-pub use record::Namespace;
-
-use super::{DiskSettings, Totals, stored::Stored};
+use super::{
+    DiskSettings, Namespace, Totals,
+    record::{Head, Record, Unreadable},
+    stored::Stored,
+};
 use crate::{
     call::CacheKey,
     clock::{Clock, UnixMillis},
@@ -40,7 +41,6 @@ use crate::{
 use base::{Base, Contents, Edit, Fault};
 use place::Place;
 use queue::{Batch, Change, Pending, Pushed, Queue};
-use record::{Head, Record, Unreadable};
 
 /// Reads under way at a time. More would not come sooner from one disk, and each has a thread of its own.
 const READS: usize = 8;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::disk::record::Record;
+use crate::store::record::Record;
 
 const HOUR: i64 = 3_600_000;
 

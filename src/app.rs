@@ -23,7 +23,7 @@ use crate::{
     lookup::Lookup,
     metrics::Metrics,
     settings::Settings,
-    store::{Namespace, Store},
+    store::{Namespace, Seal, SealError, Store},
     upstream::{
         Upstream,
         client::HttpVendor,
@@ -50,6 +50,8 @@ pub struct Surroundings {
 pub enum BindError {
     /// A key could not be read.
     Credentials(OpenError),
+    /// `cache.encryption_key_file` could not be used.
+    Seal(SealError),
     /// `upstream.ca_file` could not be used.
     Vendor(std::io::Error),
     /// An address could not be listened on.
@@ -62,6 +64,7 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credentials(error) => write!(f, "credentials: {error}"),
+            Self::Seal(error) => write!(f, "cache.encryption_key_file: {error}"),
             Self::Vendor(error) => write!(f, "upstream: {error}"),
             Self::Listen(error) => write!(f, "listen: {error}"),
             Self::Descriptors(limit) => {
@@ -75,6 +78,7 @@ impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Credentials(error) => Some(error),
+            Self::Seal(error) => Some(error),
             Self::Vendor(error) | Self::Listen(error) => Some(error),
             Self::Descriptors(_) => None,
         }
@@ -120,6 +124,9 @@ impl App {
     ) -> Result<Self, BindError> {
         let (limits, admin_limits) = limits(&settings, surroundings)?;
         let workspaces = settings.workspaces.iter().map(|one| one.workspace_id.clone()).collect();
+        let seal = settings.store.encryption_key_file.as_deref();
+        let seal = seal.map(|path| Seal::open_file(path, &settings.trusted_key_dirs)).transpose();
+        let seal = seal.map_err(BindError::Seal)?.map(Arc::new);
         let opened = Credentials::open(settings.workspaces, settings.trusted_key_dirs);
         let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
         let clock = Arc::new(Clock::system());
@@ -136,7 +143,7 @@ impl App {
             Arc::clone(&metrics),
         );
         let keep_stale = settings.lookup.stale_if_error;
-        let store = Store::open(&settings.store, namespace, keep_stale, Arc::clone(&clock)).await;
+        let store = Store::open(&settings.store, namespace, keep_stale, Arc::clone(&clock), seal).await;
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
 
@@ -292,16 +299,12 @@ fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Li
 /// Says which settings have no effect yet, so that nobody relies on them.
 #[must_use]
 pub fn without_effect(settings: &Settings) -> Vec<String> {
-    let (store, replicas) = (&settings.store, settings.budget.replicas_fallback);
+    let replicas = settings.budget.replicas_fallback;
     let unbuilt = [
         settings
             .replicas
             .as_ref()
             .map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
-        store
-            .encryption_key_file
-            .as_ref()
-            .map(|_| "cache.encryption_key_file: nothing is sealed yet".to_owned()),
         replicas.map(|_| "budget.replicas_fallback: each gateway counts for itself yet".to_owned()),
     ];
     unbuilt.into_iter().flatten().collect()

@@ -28,7 +28,7 @@
 //! - [`store`]: what is kept. [`upstream`]: the vendor's side: credentials, permits, the client.
 //! - [`replicas`]: the connection to Redis or Valkey, which those above share.
 //! - [`metrics`]: what is counted. [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
-//! - [`clock`] and [`trace`]: the time of day, and who asks whom.
+//! - [`clock`] and [`trace`]: the time of day, and who asks whom. [`secret_file`]: which files keep a secret.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
 //! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.
@@ -61,6 +61,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod replicas;
 pub mod sandbox;
+pub mod secret_file;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

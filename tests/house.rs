@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["call", "outcome"],
     &["clock", "trace"],
+    &["secret_file"],
 ];
 
 /// The parts that stand beside that order.

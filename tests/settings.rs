@@ -172,6 +172,8 @@ fn the_state_directory_of_systemd_holds_the_kept_calls_unless_another_file_is_na
 
 #[test]
 fn every_setting_is_accepted_from_the_first_day() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keys = write(directory.path(), "cache_key", &"0f".repeat(32), 0o600);
     let settings = load(
         r#"
         listen = { internal = ["127.0.0.1:0", "127.0.0.1:0"], metrics = "0.0.0.0:9091", unix_mode = "600" }
@@ -185,10 +187,11 @@ fn every_setting_is_accepted_from_the_first_day() {
             ("CALLGATE__CACHE__SHARED__URL", "rediss://u:p@redis.test"),
             ("CALLGATE__CACHE__SHARED__TIMEOUT", "80ms"),
             ("CALLGATE__CACHE__DISK__CAPACITY", "1GiB"),
-            ("CALLGATE__CACHE__ENCRYPTION_KEY_FILE", "/etc/callgate/cache_key"),
+            ("CALLGATE__CACHE__ENCRYPTION_KEY_FILE", keys.to_str().expect("text")),
         ]),
     )
     .settings;
+    assert_eq!(settings.store.encryption_key_file, Some(keys));
     assert_eq!(settings.lookup.final_ttl, FOREVER);
     assert_eq!(settings.listen.metrics, Some("0.0.0.0:9091".parse().expect("an address")));
     assert_eq!(settings.listen.allowed_hosts, AllowedHosts::Any);

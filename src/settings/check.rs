@@ -2,22 +2,31 @@
 //!
 //! It knows what the values are for, not how they were written. The workspaces have their own file.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{address::is_loopback, layers::unreadable, problem::Problem, url, values::Values};
-use crate::downstream::BindAddress;
+use crate::{
+    downstream::BindAddress,
+    secret_file::SecretFileError,
+    store::{Seal, SealError},
+};
 
 /// The largest file of certificates that is read, in bytes.
 const MAX_CA_FILE: u64 = 16 * 1024 * 1024;
 
 /// Checks everything but the workspaces.
-pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) {
+pub(super) fn check(values: &Values, trusted_dirs: &[PathBuf], problems: &mut Vec<Problem>) {
     listen(values, problems);
     upstream(values, problems);
     lookup(values, problems);
+    cache(values, trusted_dirs, problems);
     budget(values, problems);
 }
 
@@ -99,6 +108,35 @@ fn lookup(values: &Values, problems: &mut Vec<Problem>) {
     for (at, _) in sent.iter().enumerate().filter(|(_, name)| dropped.contains(name)) {
         let problem = values.problem(forwarded, Some(at), format!("a parameter of {ignored} as well"));
         problems.push(problem.right("expected it in one of the two"));
+    }
+}
+
+/// Reads the keys, as it must to tell whether they are any good, and forgets them again.
+fn cache(values: &Values, trusted_dirs: &[PathBuf], problems: &mut Vec<Problem>) {
+    let setting = "cache.encryption_key_file";
+    let Some(path) = values.path(setting) else { return };
+    if let Err(error) = Seal::open_file(path, trusted_dirs) {
+        let right = match &error {
+            SealError::File(error) => right_mode(error).unwrap_or("expected a regular file with keys in it"),
+            SealError::Empty | SealError::NoKey { .. } => {
+                "expected a key a line, as openssl rand -hex 32 or openssl rand -base64 32 writes one"
+            }
+        };
+        problems.push(values.problem(setting, None, error.to_string()).right(right));
+    }
+}
+
+/// What would be right where a file with a secret may be read by too many, or too few.
+pub(super) fn right_mode(error: &SecretFileError) -> Option<&'static str> {
+    match error {
+        SecretFileError::WorldReadable { .. } => {
+            Some("chmod o-r, or put it into /run/secrets or $CREDENTIALS_DIRECTORY")
+        }
+        SecretFileError::Unreadable(_) => Some("the gateway's user must be able to read it"),
+        SecretFileError::Missing
+        | SecretFileError::Directory
+        | SecretFileError::NotRegular
+        | SecretFileError::TooLarge => None,
     }
 }
 

@@ -9,6 +9,7 @@ use config::{Value, ValueKind};
 use zeroize::Zeroize as _;
 
 use super::{
+    check::right_mode,
     layers::{DEFAULT_LAYER, RawWorkspace},
     problem::Problem,
     reader::{self, Checked},
@@ -221,15 +222,9 @@ impl Drop for RawWorkspace {
 
 /// What would be right in the place of a bad key file.
 fn right_file(error: &KeyFileError) -> &'static str {
+    const RIGHT: &str = "expected a regular file that holds the API key alone";
     match error {
-        KeyFileError::WorldReadable { .. } => {
-            "chmod o-r, or put it into /run/secrets or $CREDENTIALS_DIRECTORY"
-        }
-        KeyFileError::Unreadable(_) => "the gateway's user must be able to read it",
-        KeyFileError::Invalid(InvalidKey::Empty | InvalidKey::TooLong | InvalidKey::Character)
-        | KeyFileError::Missing
-        | KeyFileError::Directory
-        | KeyFileError::NotRegular
-        | KeyFileError::TooLarge => "expected a regular file that holds the API key alone",
+        KeyFileError::File(error) => right_mode(error).unwrap_or(RIGHT),
+        KeyFileError::Invalid(InvalidKey::Empty | InvalidKey::TooLong | InvalidKey::Character) => RIGHT,
     }
 }

@@ -54,7 +54,7 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     /// `[[workspaces]]` or `TRILLET_*`; at least one, the first is the default.
     pub workspaces: Vec<WorkspaceSettings>,
-    /// Where a key file may be readable by everybody: for [`credentials::Credentials::open`].
+    /// Where a key file may be readable by everybody: for [`credentials::Credentials::open`] and [`store::Seal`].
     pub trusted_key_dirs: Vec<PathBuf>,
     /// `lookup.*` and `lists.*`
     pub lookup: lookup::Settings,
@@ -131,9 +131,9 @@ fn load(
         }
     };
     let values = Values::read(&merged, &mut problems);
-    check::check(&values, &mut problems);
-    let raw = check_workspaces::choose(workspaces, given.workspaces, &mut problems);
     let trusted_key_dirs = credentials::trusted_dirs(env);
+    check::check(&values, &trusted_key_dirs, &mut problems);
+    let raw = check_workspaces::choose(workspaces, given.workspaces, &mut problems);
     let workspaces = check_workspaces::check(raw, incomplete, &values, &trusted_key_dirs, &mut problems);
     if !problems.is_empty() {
         return Err(problems);

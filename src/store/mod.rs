@@ -22,10 +22,13 @@ mod disk;
 mod erasure;
 mod memory;
 mod record;
+mod seal;
 pub mod stored;
+mod unread;
 
 pub use erasure::Erasure;
 pub use record::Namespace;
+pub use seal::{Seal, SealError};
 pub use stored::{Failure, FailureAnswer, Stored};
 
 use crate::{call::CacheKey, clock::Clock, outcome::Tier};
@@ -79,19 +82,26 @@ impl Store {
     }
 
     /// The store of these settings, for the calls of `namespace`. `keep_stale` is how long past its lifetime a call may
-    /// still serve. A tier that cannot be had is left out, with a line in the log.
+    /// still serve. `seal` is made of `cache.encryption_key_file`, where that is set. A tier that cannot be had is left
+    /// out, with a line in the log.
     pub async fn open(
         settings: &Settings,
         namespace: Namespace,
         keep_stale: Duration,
         clock: Arc<Clock>,
+        seal: Option<Arc<Seal>>,
     ) -> Self {
         let store = Self::in_memory(settings.capacity);
         let Some(disk) = settings.disk.clone() else { return store };
-        let open = move || disk::Disk::open(&disk, namespace, keep_stale, clock);
+        let sealed = seal.is_some();
+        let open = move || disk::Disk::open(&disk, namespace, keep_stale, clock, seal);
         let disk = tokio::task::spawn_blocking(open).await.ok().flatten();
-        if disk.is_some() && settings.encryption_key_file.is_none() {
-            tracing::info!("calls lie on disk in the clear: cache.encryption_key_file is not set");
+        match (&disk, sealed) {
+            (None, _) => {}
+            (Some(_), true) => tracing::info!("calls are sealed on disk"),
+            (Some(_), false) => {
+                tracing::info!("calls lie on disk in the clear: cache.encryption_key_file is not set");
+            }
         }
         Self { disk, ..store }
     }

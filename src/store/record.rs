@@ -6,13 +6,14 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | [`VERSION`] |
+//! | 1 | [`CLEAR`] or [`SEALED`] |
 //! | 8 | when it was last used, Unix milliseconds; not in the checksum, for it changes alone |
 //! | 8 | when it is of no more use, even stale, Unix milliseconds; in the checksum |
-//! | 8 | XXH3 of the key, the end of use and the rest |
-//! | … | the rest: fetched, first seen to be over, lifetime, flags, what the flags say is there, body |
+//! | 8 | XXH3 of the key, the end of use and the rest, as it stands here |
+//! | … | the rest: fetched, first seen to be over, lifetime, flags, what the flags say is there, body; [sealed](Seal) or not |
 //!
-//! Numbers are big-endian.
+//! Numbers are big-endian. A seal is bound to the key and to what stands before the rest, the last use excepted. The
+//! checksum tells accidents from other keys: where it fits and the seal does not, the value was sealed with another.
 
 use std::time::Duration;
 
@@ -24,11 +25,17 @@ use crate::{
     call::{CacheKey, Resource},
     clock::UnixMillis,
     outcome::Class,
-    store::stored::Stored,
+    store::{seal::Seal, stored::Stored},
 };
 
-/// The layout that is written, and the only one that is read.
-pub(super) const VERSION: u8 = 1;
+/// The layout whose rest stands there in the clear. Layouts are only ever added; those that are not known are not read.
+pub(super) const CLEAR: u8 = 1;
+
+/// The layout whose rest is sealed.
+pub(super) const SEALED: u8 = 2;
+
+/// What a seal is for: nothing else that is sealed with the same key can be taken for a record.
+const PURPOSE: &[u8] = b"callgate record";
 
 /// Bytes before the rest.
 const HEAD: usize = 1 + 8 + 8 + 8;
@@ -91,6 +98,10 @@ pub(super) enum Unreadable {
     OtherVersion,
     /// Not what was once written for this key.
     Damaged,
+    /// Sealed with a key that is not there, or is no longer.
+    OtherKey,
+    /// In the clear, while there is a key: anybody may have written it.
+    Unsealed,
 }
 
 impl Record {
@@ -128,18 +139,40 @@ impl Record {
         })
     }
 
-    /// The value for `key`, last used at `used` and of no more use `keep_stale` after its lifetime. `None` where a
-    /// header value is longer than its length can say, which none that was ever let in is.
-    pub(super) fn encode(&self, key: &[u8], used: UnixMillis, keep_stale: Duration) -> Option<Vec<u8>> {
-        let texts =
-            [(CONTENT_TYPE, &self.content_type), (LAST_MODIFIED, &self.last_modified), (ETAG, &self.etag)];
-        let times = [(UPDATED, self.updated), (STARTED, self.started)];
+    /// The value for `key`, last used at `used` and of no more use `keep_stale` after its lifetime, sealed where there is
+    /// a `seal`. `None` where a header value is longer than its length can say, which none that was ever let in is, or
+    /// where it cannot be sealed.
+    pub(super) fn encode(
+        &self,
+        key: &[u8],
+        used: UnixMillis,
+        keep_stale: Duration,
+        seal: Option<&Seal>,
+    ) -> Option<Vec<u8>> {
         let until = self.fetched.plus(self.lifetime).plus(keep_stale);
         let mut out = Vec::with_capacity(HEAD + 64 + 128 + self.body.len());
-        out.push(VERSION);
+        out.push(if seal.is_some() { SEALED } else { CLEAR });
         out.extend(used.0.to_be_bytes());
         out.extend(until.0.to_be_bytes());
         out.extend([0; 8]);
+        match seal {
+            None => self.write(&mut out)?,
+            Some(seal) => {
+                let mut rest = Vec::with_capacity(128 + self.body.len());
+                self.write(&mut rest)?;
+                out.extend(seal.seal(&[PURPOSE, &[SEALED], key, &until.0.to_be_bytes()], &rest)?);
+            }
+        }
+        let check = checksum(key, out[0], until, &out[HEAD..]);
+        out[HEAD - 8..HEAD].copy_from_slice(&check.to_be_bytes());
+        Some(out)
+    }
+
+    /// Writes the rest.
+    fn write(&self, out: &mut Vec<u8>) -> Option<()> {
+        let texts =
+            [(CONTENT_TYPE, &self.content_type), (LAST_MODIFIED, &self.last_modified), (ETAG, &self.etag)];
+        let times = [(UPDATED, self.updated), (STARTED, self.started)];
         out.extend(self.fetched.0.to_be_bytes());
         out.extend(self.first_final.0.to_be_bytes());
         out.extend(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
@@ -154,20 +187,28 @@ impl Record {
             out.extend(text.as_bytes());
         }
         out.extend_from_slice(&self.body);
-        let check = checksum(key, until.0, &out[HEAD..]);
-        out[HEAD - 8..HEAD].copy_from_slice(&check.to_be_bytes());
-        Some(out)
+        Some(())
     }
 
-    /// Reads the value of `key`.
-    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, Unreadable> {
+    /// Reads the value of `key`: one that is sealed where there is a `seal`, else one that is not.
+    pub(super) fn decode(key: &[u8], value: &[u8], seal: Option<&Seal>) -> Result<Self, Unreadable> {
         let head = Head::read(value)?;
         let rest = &value[HEAD..];
-        if head.check != checksum(key, head.until.0, rest) {
+        if head.check != checksum(key, head.version, head.until, rest) {
             return Err(Unreadable::Damaged);
         }
-        let mut rest = Rest(rest);
-        read(&mut rest).ok_or(Unreadable::Damaged)
+        let opened;
+        let rest = match (head.version == SEALED, seal) {
+            (false, None) => rest,
+            (false, Some(_)) => return Err(Unreadable::Unsealed),
+            (true, None) => return Err(Unreadable::OtherKey),
+            (true, Some(seal)) => {
+                let aad: [&[u8]; 4] = [PURPOSE, &[SEALED], key, &head.until.0.to_be_bytes()];
+                opened = seal.open(&aad, rest).ok_or(Unreadable::OtherKey)?;
+                &opened
+            }
+        };
+        read(&mut Rest(rest)).ok_or(Unreadable::Damaged)
     }
 }
 
@@ -178,6 +219,7 @@ pub(super) struct Head {
     pub(super) used: UnixMillis,
     /// From when on it is of no use, even stale.
     pub(super) until: UnixMillis,
+    version: u8,
     check: u64,
 }
 
@@ -185,13 +227,13 @@ impl Head {
     /// Reads the head of a value, unchecked.
     pub(super) fn read(value: &[u8]) -> Result<Self, Unreadable> {
         let mut rest = Rest(value);
-        let version = rest.take::<1>().ok_or(Unreadable::Damaged)?;
-        if version != [VERSION] {
+        let [version] = rest.take().ok_or(Unreadable::Damaged)?;
+        if version != CLEAR && version != SEALED {
             return Err(Unreadable::OtherVersion);
         }
         let mut head = || {
             let (used, until) = (rest.millis()?, rest.millis()?);
-            Some(Self { used, until, check: u64::from_be_bytes(rest.take()?) })
+            Some(Self { used, until, version, check: u64::from_be_bytes(rest.take()?) })
         };
         head().ok_or(Unreadable::Damaged)
     }
@@ -206,12 +248,16 @@ pub(super) fn touched(value: &[u8], used: UnixMillis) -> Vec<u8> {
     value
 }
 
-fn checksum(key: &[u8], until: i64, rest: &[u8]) -> u64 {
+fn checksum(key: &[u8], version: u8, until: UnixMillis, rest: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
+    if version != CLEAR {
+        // The first layout has none in it.
+        hash.update(&[version]);
+    }
     // The length keeps apart what lies in the key from what lies behind it.
     hash.update(&(key.len() as u64).to_be_bytes());
     hash.update(key);
-    hash.update(&until.to_be_bytes());
+    hash.update(&until.0.to_be_bytes());
     hash.update(rest);
     hash.digest()
 }

@@ -12,7 +12,7 @@ async fn open(path: &Path) -> Store {
     let disk = DiskSettings { path: path.join("calls"), capacity: 1 << 20 };
     let settings = Settings { capacity: 1 << 20, disk: Some(disk), encryption_key_file: None };
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
-    Store::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system())).await
+    Store::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system()), None).await
 }
 
 fn key(id: &str) -> CacheKey {

@@ -38,6 +38,14 @@ fn each_bad_setting_is_one_line_that_names_setting_and_layer() {
         ("listen.metrics = '127.0.0.1:9090'", "listen.metrics (text:1): the address of listen.admin as well"),
         ("listen.metrics = 'unix:/x'", "listen.metrics (text:1): not an IP address and port"),
         ("listen.metrics = ''", "listen.metrics (text:1): not an IP address and port"),
+        (
+            "cache.encryption_key_file = '/nowhere/canary-0071e5'",
+            "cache.encryption_key_file (text:1): the key file does not exist; expected a regular file",
+        ),
+        (
+            "cache.encryption_key_file = '/dev/null'",
+            "cache.encryption_key_file (text:1): the key file is not a regular file",
+        ),
         ("listen.unix_mode = 660", "listen.unix_mode (text:1): a whole number; expected octal"),
         ("listen.unix_mode = '0888'", "listen.unix_mode (text:1): not permission bits"),
         ("listen.unix_mode = '0066'", "listen.unix_mode (text:1): of no use to its owner"),

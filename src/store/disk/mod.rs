@@ -31,12 +31,14 @@ mod queue;
 use super::{
     DiskSettings, Namespace, Totals,
     record::{Head, Record, Unreadable},
+    seal::Seal,
     stored::Stored,
+    unread::Unread,
 };
 use crate::{
     call::CacheKey,
     clock::{Clock, UnixMillis},
-    outcome::Class,
+    outcome::{Class, Tier},
 };
 use base::{Base, Contents, Edit, Fault};
 use place::Place;
@@ -76,6 +78,9 @@ struct Shared {
     clock: Arc<Clock>,
     /// How long after its lifetime a call may still be served.
     keep_stale: Duration,
+    /// Where calls are sealed.
+    seal: Option<Arc<Seal>>,
+    unread: Unread,
     capacity: u64,
     totals: Mutex<Totals>,
 }
@@ -99,6 +104,7 @@ impl Disk {
         namespace: Namespace,
         keep_stale: Duration,
         clock: Arc<Clock>,
+        seal: Option<Arc<Seal>>,
     ) -> Option<Self> {
         let path = settings.path.as_path();
         let without = |why: String| {
@@ -111,6 +117,8 @@ impl Disk {
             queue: Queue::default(),
             clock,
             keep_stale,
+            seal,
+            unread: Unread::new(),
             capacity: settings.capacity,
             totals: Mutex::new(Totals {
                 entries: contents.entries,
@@ -222,7 +230,7 @@ impl Shared {
                 return None;
             }
         };
-        match Record::decode(&key, &value) {
+        match Record::decode(&key, &value, self.seal.as_deref()) {
             Ok(record) => {
                 let (now, instant) = (self.clock.now(), Instant::now());
                 if Head::read(&value).is_ok_and(|head| base::is_another_use(head.used, now)) {
@@ -232,6 +240,10 @@ impl Shared {
             }
             // Another version of callgate keeps it in this file, and may come back.
             Err(Unreadable::OtherVersion) => None,
+            Err(why @ (Unreadable::OtherKey | Unreadable::Unsealed)) => {
+                self.unread.say(Tier::Disk, why);
+                None
+            }
             Err(Unreadable::Damaged) => {
                 tracing::warn!("a call on disk is damaged, and is fetched anew");
                 self.push(key, Change::Remove);
@@ -284,7 +296,8 @@ impl Shared {
         match change {
             Change::Write(stored) => {
                 let record = Record::of(stored, |instant| self.clock.at(instant));
-                record.encode(key, now, self.keep_stale).map_or(Edit::Remove, Edit::Write)
+                let value = record.encode(key, now, self.keep_stale, self.seal.as_deref());
+                value.map_or(Edit::Remove, Edit::Write)
             }
             Change::Remove => Edit::Remove,
             Change::Touch => Edit::Touch,

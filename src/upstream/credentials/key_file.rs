@@ -1,130 +1,47 @@
-//! Reads a key from a file, and refuses files that keep no secret or hold none.
+//! Reads an API key from a file. Which files keep no secret is known to [`crate::secret_file`].
 //!
-//! It never blocks on a FIFO or a device, never reads more than a key may be long, and its errors name neither the
-//! path (which may be the key itself, put into the wrong variable) nor anything of the contents: whoever reports one
-//! knows which setting or workspace it is about.
+//! Its errors name neither the path (which may be the key itself, put into the wrong variable) nor anything of the
+//! contents: whoever reports one knows which setting or workspace it is about.
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
-use zeroize::Zeroizing;
-
 use super::key::{ApiKey, InvalidKey};
+use crate::secret_file::{self, SecretFileError};
 
-/// The largest key file that is read, in bytes.
-pub const MAX_FILE: usize = 8 * 1024;
+pub use crate::secret_file::MAX_FILE;
 
 /// Where a container's runtime mounts secrets, often as mode 0444 on a private tmpfs.
 pub const RUN_SECRETS: &str = "/run/secrets";
 
-/// Read by everybody.
-const OTHERS_READ: u32 = 0o004;
-
-/// Reads the key in `path`.
+/// Reads the key in `path`, under the rules of [`secret_file::read`].
 ///
-/// White space around the key (a trailing newline, CRLF) is tolerated. The file must not be readable by everybody,
-/// unless it lies, symbolic links resolved, below one of `trusted_dirs`; group bits are allowed, since Kubernetes
-/// mounts secrets as 0440. It is read at once and blocks for as long as a small local file takes.
+/// White space around the key (a trailing newline, CRLF) is tolerated.
 ///
 /// # Errors
 /// [`KeyFileError`], which says why without naming path or contents.
 pub fn read_key_file(path: &Path, trusted_dirs: &[PathBuf]) -> Result<ApiKey, KeyFileError> {
-    let mut file = open_regular(path)?;
-    let mode = file.metadata().map_err(KeyFileError::Unreadable)?.mode();
-    if mode & OTHERS_READ != 0 && !lies_in(path, trusted_dirs) {
-        return Err(KeyFileError::WorldReadable { mode: mode & 0o7777 });
-    }
-    // A buffer of fixed size, so that no copy is left behind by growth.
-    let mut buffer = Zeroizing::new([0; MAX_FILE + 1]);
-    let mut len = 0;
-    while let Some(room) = buffer.get_mut(len..).filter(|room| !room.is_empty()) {
-        match file.read(room) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(KeyFileError::Unreadable(error)),
-        }
-    }
-    if len > MAX_FILE {
-        return Err(KeyFileError::TooLarge);
-    }
-    ApiKey::parse(&buffer[..len]).map_err(KeyFileError::Invalid)
-}
-
-/// Opens a regular file for reading; anything else is refused without waiting for its other end.
-///
-/// # Errors
-/// [`KeyFileError::Missing`], [`KeyFileError::Directory`], [`KeyFileError::NotRegular`] or
-/// [`KeyFileError::Unreadable`].
-fn open_regular(path: &Path) -> Result<File, KeyFileError> {
-    // A FIFO without a writer opens at once when O_NONBLOCK is set; the flag has no effect on regular files.
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyFileError::Missing),
-        // A Unix socket or a device without a driver.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-            return Err(KeyFileError::NotRegular);
-        }
-        Err(error) => return Err(KeyFileError::Unreadable(error)),
-    };
-    let kind = file.metadata().map_err(KeyFileError::Unreadable)?.file_type();
-    if kind.is_dir() {
-        return Err(KeyFileError::Directory);
-    }
-    if !kind.is_file() {
-        return Err(KeyFileError::NotRegular);
-    }
-    Ok(file)
-}
-
-/// Whether `path` lies below one of `dirs` once `..` and symbolic links are resolved in both.
-fn lies_in(path: &Path, dirs: &[PathBuf]) -> bool {
-    let Ok(path) = path.canonicalize() else { return false };
-    dirs.iter().filter_map(|dir| dir.canonicalize().ok()).any(|dir| path.starts_with(dir))
+    let contents = secret_file::read(path, trusted_dirs).map_err(KeyFileError::File)?;
+    ApiKey::parse(&contents).map_err(KeyFileError::Invalid)
 }
 
 /// Why a key file gave no key.
 #[derive(Debug)]
 pub enum KeyFileError {
-    /// No such file.
-    Missing,
-    /// A directory.
-    Directory,
-    /// A FIFO, a socket or a device.
-    NotRegular,
-    /// Everybody may read it, and it lies in no directory that is meant for that.
-    WorldReadable {
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Over [`MAX_FILE`] bytes.
-    TooLarge,
+    /// The file itself is no good.
+    File(SecretFileError),
     /// What it holds is no key.
     Invalid(InvalidKey),
-    /// The system refused.
-    Unreadable(io::Error),
 }
 
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("the key file does not exist"),
-            Self::Directory => f.write_str("the key file is a directory"),
-            Self::NotRegular => f.write_str("the key file is not a regular file"),
-            Self::WorldReadable { mode } => {
-                write!(f, "the key file is readable by everybody (mode {mode:04o})")
-            }
-            Self::TooLarge => f.write_str("the key file is over 8 KiB"),
+            Self::File(error) => error.fmt(f),
             Self::Invalid(InvalidKey::Empty) => f.write_str("the key file is empty"),
             Self::Invalid(why) => write!(f, "the key file holds no key: {why}"),
-            Self::Unreadable(error) => write!(f, "the key file cannot be read: {error}"),
         }
     }
 }
@@ -132,13 +49,9 @@ impl fmt::Display for KeyFileError {
 impl std::error::Error for KeyFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            // It speaks for the file in its own words already.
+            Self::File(error) => error.source(),
             Self::Invalid(why) => Some(why),
-            Self::Unreadable(error) => Some(error),
-            Self::Missing
-            | Self::Directory
-            | Self::NotRegular
-            | Self::WorldReadable { .. }
-            | Self::TooLarge => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::*;
+use crate::secret_file::SecretFileError;
 
 fn inline(key: &str) -> KeySource {
     KeySource::Inline(Arc::new(ApiKey::parse(key.as_bytes()).expect("a key")))
@@ -68,7 +69,7 @@ fn a_changed_key_file_is_noticed_and_a_bad_one_keeps_the_last_good_key() {
     fs::remove_file(&path).expect("removed");
     assert!(matches!(
         credentials.reread(only, &credentials.key(only)),
-        Reread::Unreadable(KeyFileError::Missing)
+        Reread::Unreadable(KeyFileError::File(SecretFileError::Missing))
     ));
     assert!(credentials.key(only).occurs_in(b"after-rotation"));
 }

@@ -37,7 +37,7 @@ fn value(key: &[u8], length: usize, used: i64) -> Vec<u8> {
         etag: None,
         body: Bytes::from(vec![b'x'; length]),
     };
-    record.encode(key, UnixMillis(used), Duration::from_secs(30 * 24 * 3_600)).expect("it fits")
+    record.encode(key, UnixMillis(used), Duration::from_secs(30 * 24 * 3_600), None).expect("it fits")
 }
 
 /// Writes calls of these names at this hour.
@@ -175,7 +175,7 @@ fn damage_anywhere_is_a_fault_or_another_value_and_never_the_end() {
         let Ok((base, _)) = opened(&path) else { continue };
         for key in &keys {
             if let Ok(Some(value)) = base.get(key.as_bytes()) {
-                let _ = Record::decode(key.as_bytes(), &value);
+                let _ = Record::decode(key.as_bytes(), &value, None);
             }
         }
         let _ = base.apply([(b"new".as_slice(), Edit::Write(value(b"new", 9, 0)))], UnixMillis(0), u64::MAX);

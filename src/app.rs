@@ -23,7 +23,8 @@ use crate::{
     lookup::Lookup,
     metrics::Metrics,
     settings::Settings,
-    store::{Namespace, Seal, SealError, Store},
+    replicas::{self, Link},
+    store::{CHANNELS, Namespace, Seal, SealError, Store},
     upstream::{
         Upstream,
         client::HttpVendor,
@@ -54,6 +55,8 @@ pub enum BindError {
     Seal(SealError),
     /// `upstream.ca_file` could not be used.
     Vendor(std::io::Error),
+    /// `cache.shared.url` or the trust roots for it could not be used.
+    Replicas(std::io::Error),
     /// An address could not be listened on.
     Listen(std::io::Error),
     /// So few descriptors are left for callers that nothing could be served.
@@ -66,6 +69,7 @@ impl fmt::Display for BindError {
             Self::Credentials(error) => write!(f, "credentials: {error}"),
             Self::Seal(error) => write!(f, "cache.encryption_key_file: {error}"),
             Self::Vendor(error) => write!(f, "upstream: {error}"),
+            Self::Replicas(error) => write!(f, "cache.shared: {error}"),
             Self::Listen(error) => write!(f, "listen: {error}"),
             Self::Descriptors(limit) => {
                 write!(f, "the limit of {limit} open files is too low to serve anybody")
@@ -79,7 +83,7 @@ impl std::error::Error for BindError {
         match self {
             Self::Credentials(error) => Some(error),
             Self::Seal(error) => Some(error),
-            Self::Vendor(error) | Self::Listen(error) => Some(error),
+            Self::Vendor(error) | Self::Replicas(error) | Self::Listen(error) => Some(error),
             Self::Descriptors(_) => None,
         }
     }
@@ -93,6 +97,7 @@ pub struct App {
     readiness: Arc<Readiness>,
     lookup: Arc<Lookup>,
     drain: drain::Settings,
+    link: Option<Arc<Link>>,
 }
 
 /// Listeners, and what answers on them.
@@ -132,6 +137,10 @@ impl App {
         let clock = Arc::new(Clock::system());
         let origin = &settings.upstream.origin;
         let origin = format!("{}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
+        let link = match &settings.replicas {
+            Some(replicas) => Some(link(replicas, &origin, &clock).await?),
+            None => None,
+        };
         let namespace = Namespace { origin, workspaces };
         let metrics = Arc::new(Metrics::new());
         let upstream = Upstream::new(
@@ -142,8 +151,14 @@ impl App {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         );
-        let keep_stale = settings.lookup.stale_if_error;
-        let store = Store::open(&settings.store, namespace, keep_stale, Arc::clone(&clock), seal).await;
+        let terms = Terms {
+            namespace,
+            keep_stale: settings.lookup.stale_if_error,
+            longest: settings.lookup.final_ttl,
+            clock: Arc::clone(&clock),
+            seal,
+        };
+        let store = Store::open(&settings.store, terms, link.clone()).await;
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
 
@@ -190,6 +205,7 @@ impl App {
             readiness,
             lookup,
             drain: settings.drain,
+            link,
         })
     }
 
@@ -216,13 +232,18 @@ impl App {
         let watched = [self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe())];
         let watched = tokio::spawn(join_all(watched));
         let lookup = Arc::clone(&self.lookup);
+        let erasures = tokio::spawn(Arc::clone(&self.lookup).follow_erasures());
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
         // A scraper's connection is not worth waiting for.
         operators.send_replace(Stage::Draining);
         operators.send_replace(Stage::Cut);
         let _ = watched.await;
+        erasures.abort();
         lookup.store().close().await;
+        if let Some(link) = &self.link {
+            link.leave().await;
+        }
         ended
     }
 }
@@ -258,6 +279,12 @@ impl Gate for Stages {
         self.callers.send_replace(Stage::Cut);
         tracing::warn!("draining: what was still under way is cut");
     }
+}
+
+/// The link to the other replicas of gateways before the same vendor.
+async fn link(replicas: &replicas::Settings, origin: &str, clock: &Arc<Clock>) -> Result<Arc<Link>, BindError> {
+    let namespace = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(origin.as_bytes()));
+    Link::open(replicas, &namespace, &CHANNELS, Arc::clone(clock)).await.map_err(BindError::Replicas)
 }
 
 async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, BindError> {

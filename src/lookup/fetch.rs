@@ -4,11 +4,7 @@
 //! Until the permit is had a flight that nobody waits for any more ends and gives its place back; from then on it
 //! goes on to the end, since the request is paid for.
 
-use std::{
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -16,19 +12,20 @@ use tokio::time::Instant;
 use super::{
     Answer, Ask, Lookup, Timing,
     admission::{self, Circumstances, Verdict},
-    answer, flight,
+    answer, flight, handed_on,
+    turn::{self, Turn},
 };
 use crate::{
     call::CacheKey,
-    outcome::{Class, ErrorCode, Forward, NotKept, Refusal},
-    store::{Failure, FailureAnswer, Stored},
+    outcome::{Class, ErrorCode, Forward, NotKept, Refusal, Tier},
+    store::{Failure, FailureAnswer, Landing, Stored},
     upstream::{
         budget::{Lane, gate::Permit},
         vendor::VendorAnswer,
     },
 };
 
-type Leader = flight::Leader<CacheKey, Answer>;
+pub(super) type Leader = flight::Leader<CacheKey, Answer>;
 
 /// Flies. Lands in every case but one: where nobody waits and nothing was spent. `lane` is where it waits for its
 /// permit unless somebody in a hurry joins.
@@ -40,37 +37,39 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     {
         return leader.land(answer);
     }
-    if let Some(answer) = lookup.recalled(&ask).await {
+    let recalled = lookup.store.recall(&ask.key).await;
+    if let Some(answer) = Lookup::recalled(&ask, recalled) {
         return leader.land(answer);
     }
-    let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
-    let permit = 'lane: loop {
-        let mut permit = pin!(lookup.upstream.permit(ask.key.workspace, lane));
-        loop {
-            match wait_for_permit(permit.as_mut(), &leader, lane).await {
-                // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
-                Waited::Over(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => break,
-                Waited::Over(permit) => break 'lane permit,
-                Waited::Hurried => break,
-                // Who joins a deserted flight finds its place in the queue still taken.
-                Waited::Deserted => match leader.give_up() {
-                    Ok(()) => return,
-                    Err(wanted) => leader = wanted,
-                },
-            }
+    let latest = started + lookup.upstream.patience();
+    let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, latest).await {
+        Turn::Deserted => return,
+        Turn::Kept(leader, stored) => {
+            return leader.land(Answer::hit(Tier::Shared, stored, Instant::now()));
         }
-        lane = Lane::Lookup;
-    };
-    let sent = Instant::now();
-    let landing = Landing { lookup: &lookup, leader: &leader, ask: &ask };
-    let (answer, upstream) = match permit {
-        Ok(permit) => (landing.fetch(lane, permit).await, Some(sent.elapsed())),
-        Err(refusal) => {
-            let answer = landing.decide(Err(refusal), false).answer;
-            (Answer { turned_away: Some(lane), ..answer }, None)
+        Turn::Landed(leader, landing) => {
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let answer = fetch.decide(handed_on::read(landing), true).answer;
+            (leader, answer.collapsed(&ask.directives), None)
+        }
+        Turn::Ours(leader, lease, lane, Ok(permit)) => {
+            let sent = Instant::now();
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let (answer, landing) = fetch.fly(lane, permit, latest).await;
+            // Those at other replicas find what may be kept where they look first.
+            lease.land(&landing);
+            (leader, answer, Some(sent.elapsed()))
+        }
+        Turn::Ours(leader, lease, lane, Err(refusal)) => {
+            drop(lease);
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let answer = fetch.decide(Err(refusal), false).answer;
+            (leader, Answer { turned_away: Some(lane), ..answer }, None)
         }
     };
-    let answer = Answer { timing: Timing { queued: sent - started, upstream }, ..answer };
+    leader = back;
+    let queued = started.elapsed().saturating_sub(upstream.unwrap_or_default());
+    let answer = Answer { timing: Timing { queued, upstream }, ..answer };
     if answer.is_over() {
         // Whoever watches this call need not wait for the next poll.
         lookup.vigils.tell(&ask.key, answer.clone());
@@ -83,28 +82,6 @@ fn panicked() -> Refusal {
     Refusal::new(ErrorCode::InternalError, "the fetch ended unexpectedly")
 }
 
-/// How the wait for a permit ended.
-enum Waited {
-    Over(Result<Permit, Refusal>),
-    /// Somebody joined who is to be served before the lane that was waited in.
-    Hurried,
-    /// Nobody waits any more.
-    Deserted,
-}
-
-async fn wait_for_permit(
-    permit: Pin<&mut impl Future<Output = Result<Permit, Refusal>>>,
-    leader: &Leader,
-    lane: Lane,
-) -> Waited {
-    tokio::select! {
-        biased;
-        permit = permit => Waited::Over(permit),
-        () = leader.hurried(), if lane != Lane::Lookup => Waited::Hurried,
-        () = leader.deserted() => Waited::Deserted,
-    }
-}
-
 /// What a landing was decided to be.
 struct Decision {
     answer: Answer,
@@ -112,35 +89,38 @@ struct Decision {
     anothers: bool,
 }
 
-/// What a landing is decided by.
-struct Landing<'a> {
+/// What an answer is decided by.
+struct Fetch<'a> {
     lookup: &'a Lookup,
     leader: &'a Leader,
     ask: &'a Ask,
 }
 
-impl Landing<'_> {
+impl Fetch<'_> {
     /// Asks the vendor, and once more where what came over a used connection is another call's record: an answer that
     /// nobody asked for shifts all that follow on its connection by one, and would give callers each other's calls.
-    async fn fetch(&self, lane: Lane, permit: Permit) -> Answer {
-        let deadline = self.lookup.upstream.deadline();
+    /// Says also what other replicas are to be told.
+    async fn fly(&self, lane: Lane, permit: Permit, latest: Instant) -> (Answer, Landing) {
+        let deadline = self.lookup.upstream.deadline().min(latest);
         let lane = || if self.leader.is_urgent() { Lane::Lookup } else { lane };
         let fetched = self.ask_vendor(lane, deadline, permit).await;
         let source = fetched.as_ref().ok().and_then(|answer| answer.source.clone());
+        let landing = handed_on::write(&fetched);
         let Decision { answer, anothers } = self.decide(fetched, true);
-        let Some(source) = source.filter(|_| anothers) else { return answer };
+        let Some(source) = source.filter(|_| anothers) else { return (answer, landing) };
         source.distrust();
         let reused = source.was_reused();
         tracing::warn!(reused, "an answer that does not belong to its request; its connection is left");
         if !reused {
-            return answer;
+            return (answer, landing);
         }
         let permit = self.lookup.upstream.permit_before(self.ask.key.workspace, lane(), deadline).await;
         let fetched = match permit {
             Ok(permit) => self.ask_vendor(lane, deadline, permit).await,
             Err(refusal) => Err(refusal),
         };
-        self.decide(fetched, true).answer
+        let landing = handed_on::write(&fetched);
+        (self.decide(fetched, true).answer, landing)
     }
 
     /// Asks the vendor; a panic on the way is an error like any other.

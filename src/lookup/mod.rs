@@ -12,7 +12,9 @@ pub mod admission;
 pub mod answer;
 mod fetch;
 pub mod flight;
+mod handed_on;
 pub mod record;
+mod turn;
 mod wait;
 
 pub use answer::{Answer, Content, Timing};
@@ -22,7 +24,7 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     outcome::{ErrorCode, Refusal, Tier},
-    store::Store,
+    store::{Store, Stored},
     trace::Trace,
     upstream::{Upstream, budget::Lane},
 };
@@ -135,7 +137,8 @@ impl Lookup {
     /// Answers what is not fresh in memory: by the flight for its key.
     pub async fn answer_by_flight(self: &Arc<Self>, ask: Ask) -> Answer {
         if ask.directives.only_if_cached {
-            if let Some(hit) = self.recalled(&ask).await {
+            let recalled = self.store.recall_from_all(&ask.key).await;
+            if let Some(hit) = Self::recalled(&ask, recalled) {
                 return hit;
             }
             let refusal =
@@ -189,8 +192,8 @@ impl Lookup {
 
     /// The answer from beyond memory, where it is fresh there. What is stale lies in memory afterwards, to serve if the
     /// vendor fails.
-    async fn recalled(&self, ask: &Ask) -> Option<Answer> {
-        let (tier, stored) = self.store.recall(&ask.key).await?;
+    fn recalled(ask: &Ask, recalled: Option<(Tier, Arc<Stored>)>) -> Option<Answer> {
+        let (tier, stored) = recalled?;
         let now = Instant::now();
         stored.fresh_for(now).filter(|_| !ask.directives.fetch_anew)?;
         Some(Answer::hit(tier, stored, now))
@@ -208,13 +211,27 @@ impl Lookup {
     }
 
     /// The answer that a stale record may still give when the vendor fails.
-    fn stale_if_error(&self, kept: Arc<crate::store::Stored>, now: Instant) -> Option<Answer> {
+    fn stale_if_error(&self, kept: Arc<Stored>, now: Instant) -> Option<Answer> {
         let until = kept.lifetime.saturating_add(self.policy.stale_if_error);
         if kept.fresh_for(now).is_some() {
             // Passed by at a caller's wish, and no staler for that.
             return Some(Answer::hit(Tier::Memory, kept, now));
         }
         (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
+    }
+
+    /// Forgets what other replicas were told to forget, for ever.
+    pub async fn follow_erasures(self: Arc<Self>) {
+        loop {
+            for told in self.store.told().await {
+                // What is in the air may have been given before, and is not kept.
+                self.flights.purge(|key| told.erasure.matches(key));
+                self.vigils.purge(|key| told.erasure.matches(key));
+                for key in self.store.known_before(&told).await {
+                    self.store.remove_here(&key);
+                }
+            }
+        }
     }
 
     /// Forgets what is kept for the keys that match, of which `key` is one, and keeps nothing that is under way.

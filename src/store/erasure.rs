@@ -7,8 +7,8 @@ use crate::call::{CacheKey, CallId, WorkspaceIndex};
 pub enum Erasure {
     /// A call: both versions, whatever the query; of one workspace, or of all.
     Call(Option<WorkspaceIndex>, CallId),
-    /// All that is kept.
-    All,
+    /// All that is kept; of one workspace, or of all.
+    All(Option<WorkspaceIndex>),
 }
 
 impl Erasure {
@@ -16,7 +16,7 @@ impl Erasure {
     #[must_use]
     pub fn matches(&self, key: &CacheKey) -> bool {
         match self {
-            Self::All => true,
+            Self::All(workspace) => workspace.is_none_or(|workspace| workspace == key.workspace),
             Self::Call(workspace, id) => {
                 workspace.is_none_or(|workspace| workspace == key.workspace)
                     && key.call_id().is_none_or(|other| other == id)
@@ -46,7 +46,8 @@ mod tests {
             (Erasure::Call(None, id("a")), key(0, b.clone()), false),
             (Erasure::Call(None, id("a")), key(0, Resource::List(None)), true),
             (Erasure::Call(Some(WorkspaceIndex(1)), id("a")), key(0, Resource::List(None)), false),
-            (Erasure::All, key(0, b), true),
+            (Erasure::All(None), key(0, b.clone()), true),
+            (Erasure::All(Some(WorkspaceIndex(1))), key(0, b), false),
         ];
         for (erasure, key, expected) in table {
             assert_eq!(erasure.matches(&key), expected, "{erasure:?} {key:?}");

@@ -10,28 +10,35 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 mod disk;
 mod erasure;
 mod memory;
 mod record;
 mod seal;
+mod shared;
 pub mod stored;
 mod unread;
 
 pub use erasure::Erasure;
 pub use record::Namespace;
 pub use seal::{Seal, SealError};
+pub use shared::{
+    Boarding, CHANNELS,
+    landing::{LandedAnswer, Landing},
+    lease::{Elsewhere, Lease},
+    tombstones::Told,
+};
 pub use stored::{Failure, FailureAnswer, Stored};
 
-use crate::{call::CacheKey, clock::Clock, outcome::Tier};
+use crate::{call::CacheKey, clock::Clock, outcome::Tier, replicas::Link};
 
 /// The `cache.*` settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +60,21 @@ pub struct DiskSettings {
     pub capacity: u64,
 }
 
+/// What calls are kept for and how, in every tier beyond memory.
+#[derive(Clone)]
+pub struct Terms {
+    /// Whose calls they are.
+    pub namespace: Namespace,
+    /// How long past its lifetime a call may still serve: `lookup.stale_if_error`.
+    pub keep_stale: Duration,
+    /// How long the longest-lived copy may last: `lookup.final_ttl`.
+    pub longest: Duration,
+    /// The time of day.
+    pub clock: Arc<Clock>,
+    /// What seals them, where they are to be sealed.
+    pub seal: Option<Arc<Seal>>,
+}
+
 /// What one tier holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -70,6 +92,9 @@ pub struct Totals {
 pub struct Store {
     memory: memory::Memory,
     disk: Option<disk::Disk>,
+    shared: Option<Arc<shared::Shared>>,
+    /// What was erased elsewhere, for who asks for it first.
+    told: Mutex<Option<mpsc::Receiver<Vec<Told>>>>,
     /// How often something was forgotten: what is read from afar meanwhile may be what was to be forgotten.
     removals: AtomicU64,
 }
@@ -78,32 +103,47 @@ impl Store {
     /// An empty store in memory alone, of `capacity` bytes.
     #[must_use]
     pub fn in_memory(capacity: u64) -> Self {
-        Self { memory: memory::Memory::new(capacity), disk: None, removals: AtomicU64::new(0) }
+        Self {
+            memory: memory::Memory::new(capacity),
+            disk: None,
+            shared: None,
+            told: Mutex::new(None),
+            removals: AtomicU64::new(0),
+        }
     }
 
-    /// The store of these settings, for the calls of `namespace`. `keep_stale` is how long past its lifetime a call may
-    /// still serve. `seal` is made of `cache.encryption_key_file`, where that is set. A tier that cannot be had is left
-    /// out, with a line in the log.
-    pub async fn open(
-        settings: &Settings,
-        namespace: Namespace,
-        keep_stale: Duration,
-        clock: Arc<Clock>,
-        seal: Option<Arc<Seal>>,
-    ) -> Self {
+    /// The store of these settings. A tier that cannot be had is left out, with a line in the log. What was erased by
+    /// other replicas while this one was not there is forgotten before it returns.
+    pub async fn open(settings: &Settings, terms: Terms, link: Option<Arc<Link>>) -> Self {
         let store = Self::in_memory(settings.capacity);
-        let Some(disk) = settings.disk.clone() else { return store };
-        let sealed = seal.is_some();
-        let open = move || disk::Disk::open(&disk, namespace, keep_stale, clock, seal);
-        let disk = tokio::task::spawn_blocking(open).await.ok().flatten();
-        match (&disk, sealed) {
-            (None, _) => {}
-            (Some(_), true) => tracing::info!("calls are sealed on disk"),
-            (Some(_), false) => {
-                tracing::info!("calls lie on disk in the clear: cache.encryption_key_file is not set");
+        let sealed = terms.seal.is_some();
+        let disk = match settings.disk.clone() {
+            Some(disk) => {
+                let Terms { namespace, keep_stale, clock, seal, .. } = terms.clone();
+                let open = move || disk::Disk::open(&disk, namespace, keep_stale, clock, seal);
+                tokio::task::spawn_blocking(open).await.ok().flatten()
+            }
+            None => None,
+        };
+        for (there, place) in [(disk.is_some(), "on disk"), (link.is_some(), "in redis")] {
+            if there && sealed {
+                tracing::info!("calls are sealed {place}");
+            } else if there {
+                tracing::info!("calls lie {place} in the clear: cache.encryption_key_file is not set");
             }
         }
-        Self { disk, ..store }
+        let shared = link.map(|link| Arc::new(shared::Shared::new(link, terms)));
+        let store = Self { disk, shared, ..store };
+        if let Some(shared) = &store.shared {
+            // Where it is gone, they are told when it is back.
+            for told in shared.told().await.unwrap_or_default() {
+                for key in store.known_before(&told).await {
+                    store.remove_here(&key);
+                }
+            }
+            *lock(&store.told) = Some(shared.follow());
+        }
+        store
     }
 
     /// What is kept in memory for `key`, fresh or stale. Never waits and never allocates: the path of every hit.
@@ -112,8 +152,8 @@ impl Store {
         self.memory.get(key)
     }
 
-    /// What is kept for `key` beyond memory, fresh or stale, and where it lay; it lies in memory from now on. `None`
-    /// where memory has something, which is never older. May wait, up to the limits of the tiers.
+    /// What is kept for `key` on disk, fresh or stale; it lies in memory from now on. `None` where memory has something,
+    /// which is never older. May wait, up to the limit of the tier.
     pub async fn recall(&self, key: &CacheKey) -> Option<(Tier, Arc<Stored>)> {
         let disk = self.disk.as_ref()?;
         if self.memory.get(key).is_some() {
@@ -121,12 +161,50 @@ impl Store {
         }
         let removals = self.removals.load(Ordering::SeqCst);
         let stored = disk.get(key).await?;
-        let _ = self.memory.put(key.clone(), Arc::clone(&stored));
+        self.remember(key, &stored, removals);
+        Some((Tier::Disk, stored))
+    }
+
+    /// The same with what other replicas have kept, which [`Self::board`] looks for as well.
+    pub async fn recall_from_all(&self, key: &CacheKey) -> Option<(Tier, Arc<Stored>)> {
+        let near = self.recall(key).await;
+        let fresh = |stored: &Stored| stored.fresh_for(Instant::now()).is_some();
+        let Some(shared) = &self.shared else { return near };
+        if near.as_ref().is_some_and(|(_, stored)| fresh(stored)) {
+            return near;
+        }
+        let removals = self.removals.load(Ordering::SeqCst);
+        let Some(stored) = shared.get(key).await else { return near };
+        self.remember(key, &stored, removals);
+        Some((Tier::Shared, stored))
+    }
+
+    /// Sets out to fetch `key`: finds out whether another replica has kept it, or asks for it already. Takes the lease to
+    /// do so for all of them where nobody has it and `claim` says so. Passes by what is kept where `anew` does. What is
+    /// found kept lies in memory from now on.
+    pub async fn board(&self, key: &CacheKey, claim: bool, anew: bool) -> Boarding {
+        let Some(shared) = &self.shared else { return Boarding::Free(Lease::none()) };
+        let removals = self.removals.load(Ordering::SeqCst);
+        let boarding = shared.board(key, claim, anew).await;
+        if let Boarding::Kept(stored) = &boarding {
+            self.remember(key, stored, removals);
+            if let Some(disk) = &self.disk {
+                disk.put(key, stored);
+            }
+        }
+        boarding
+    }
+
+    /// Lets memory have what was read from afar, unless it has something newer, or something was forgotten meanwhile.
+    fn remember(&self, key: &CacheKey, stored: &Arc<Stored>, removals: u64) {
+        if self.memory.get(key).is_some_and(|known| known.fetched >= stored.fetched) {
+            return;
+        }
+        let _ = self.memory.put(key.clone(), Arc::clone(stored));
         if self.removals.load(Ordering::SeqCst) != removals {
             // It may have been this one. If it was not, it is read again.
             self.memory.remove(key);
         }
-        Some((Tier::Disk, stored))
     }
 
     /// Keeps an answer; false where it finds no room even in an empty store.
@@ -135,6 +213,9 @@ impl Store {
         let kept = self.memory.put(key.clone(), Arc::clone(&stored));
         if kept && let Some(disk) = &self.disk {
             disk.put(key, &stored);
+        }
+        if kept && let Some(shared) = &self.shared {
+            shared.put(key, &stored);
         }
         kept
     }
@@ -152,6 +233,14 @@ impl Store {
 
     /// Forgets what is kept for `key`, in every tier; whether there was anything in memory.
     pub fn remove(&self, key: &CacheKey) -> bool {
+        if let Some(shared) = &self.shared {
+            shared.remove(key);
+        }
+        self.remove_here(key)
+    }
+
+    /// Forgets what is kept for `key` in this process and on its disk: the others have been told by themselves.
+    pub fn remove_here(&self, key: &CacheKey) -> bool {
         // Further tiers first, and memory last: who recalls meanwhile sees either that this has begun, or nothing.
         self.removals.fetch_add(1, Ordering::SeqCst);
         if let Some(disk) = &self.disk {
@@ -164,7 +253,21 @@ impl Store {
     #[must_use]
     pub fn totals(&self) -> Vec<(Tier, Totals)> {
         let disk = self.disk.as_ref().map(|disk| (Tier::Disk, disk.totals()));
-        std::iter::once((Tier::Memory, self.memory.totals())).chain(disk).collect()
+        let shared = self.shared.as_ref().map(|shared| (Tier::Shared, shared.totals()));
+        std::iter::once((Tier::Memory, self.memory.totals())).chain(disk).chain(shared).collect()
+    }
+
+    /// Waits for what was erased elsewhere and is to be forgotten here; for ever where there is no elsewhere. For one
+    /// who asks, and forgets it before asking again.
+    pub async fn told(&self) -> Vec<Told> {
+        let taken = lock(&self.told).take();
+        let Some(mut told) = taken else { return std::future::pending().await };
+        let news = told.recv().await;
+        *lock(&self.told) = Some(told);
+        match news {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
     }
 
     /// Writes down what is still to be written, and lets go of files. Nothing is kept beyond memory afterwards.
@@ -173,6 +276,10 @@ impl Store {
             disk.close().await;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Store {

@@ -169,6 +169,12 @@ impl Upstream {
         permit
     }
 
+    /// How long an answer may take in all: the wait for a permit, and the vendor.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.queue_timeout.saturating_add(self.settings.response_timeout)
+    }
+
     /// When an answer has to be complete to a request that is sent now: all tries together have
     /// `upstream.response_timeout`.
     #[must_use]

@@ -1,0 +1,303 @@
+//! The shared tier: final calls in Redis or Valkey, so that what one replica was told all of them know.
+//!
+//! The same records as on disk, in the same form, one hash for each call, with the time they are of use in the server.
+//! Writes follow the answer and are not waited for. Beside the records it holds the [`lease`] by which one replica
+//! asks for all, and what was erased ([`tombstones`]), so that a replica that was cut off forgets it on its return.
+//!
+//! Promised: a lookup waits for it as long as the link does (`cache.shared.timeout` for each step) and goes on without
+//! it; what is read back is what was kept for that very key; what was given before an erasure cannot be put back by a
+//! replica that had not heard of it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+pub(super) mod landing;
+pub(super) mod lease;
+mod scripts;
+pub(super) mod tombstones;
+
+use lease::{Elsewhere, Lease, Names};
+
+use super::{
+    Namespace, Terms, Totals,
+    record::{Record, Unreadable},
+    seal::Seal,
+    stored::Stored,
+    unread::Unread,
+};
+use crate::{
+    call::{ApiVersion, CacheKey, CallId, Resource, WorkspaceIndex},
+    clock::Clock,
+    outcome::{Class, Tier},
+    replicas::{Gone, Link, State},
+};
+
+/// What is said to all replicas: that something was erased, and that something landed.
+pub(super) const ERASED: &str = "erased";
+pub(super) const LANDED: &str = "landed";
+
+/// The channels that a link has to listen to for the store's sake.
+pub const CHANNELS: [&str; 2] = [ERASED, LANDED];
+
+/// The largest value that is kept there, in bytes: what is larger would hold up what is behind it.
+const MOST: usize = 4 << 20;
+
+/// How many expired calls are thrown out in one go.
+const SWEPT_AT_ONCE: &[u8] = b"500";
+
+/// The shared tier.
+pub(super) struct Shared {
+    link: Arc<Link>,
+    namespace: Namespace,
+    clock: Arc<Clock>,
+    keep_stale: Duration,
+    seal: Option<Arc<Seal>>,
+    unread: Unread,
+    stones: tombstones::Tombstones,
+    totals: Mutex<Totals>,
+}
+
+/// What a flight finds as it sets out.
+#[derive(Debug)]
+pub enum Boarding {
+    /// The call is kept there; fresh or stale.
+    Kept(Arc<Stored>),
+    /// Nobody else asks for it. The lease is this flight's, where it wanted it.
+    Free(Lease),
+    /// Another replica does.
+    Elsewhere(Elsewhere),
+}
+
+impl Shared {
+    pub(super) fn new(link: Arc<Link>, terms: Terms) -> Self {
+        let Terms { namespace, keep_stale, longest, clock, seal } = terms;
+        let stones = tombstones::Tombstones::new(longest);
+        let (unread, totals) = (Unread::new(), Mutex::default());
+        Self { link, namespace, clock, keep_stale, seal, unread, stones, totals }
+    }
+
+    /// What is kept for `key`, fresh or stale.
+    pub(super) async fn get(&self, key: &CacheKey) -> Option<Arc<Stored>> {
+        let place = self.place(key)?;
+        let reply = self.link.run(&scripts::GET, &[place.call], &[&place.field]).await.ok()?;
+        self.read(&place.full, reply.first()?)
+    }
+
+    /// Keeps a final call, and forgets what was kept of one that is anything else by now.
+    pub(super) fn put(&self, key: &CacheKey, stored: &Stored) {
+        let Some(place) = self.place(key) else { return };
+        if stored.class != Class::Final {
+            return self.remove_at(place);
+        }
+        let now = Instant::now();
+        let (age, used) = (stored.age(now), self.clock.at(now));
+        let of_use = stored.lifetime.saturating_add(self.keep_stale).saturating_sub(age);
+        let record = Record::of(stored, |instant| self.clock.at(instant));
+        let value = record.encode(&place.full, used, self.keep_stale, self.seal.as_deref());
+        let Some(value) = value.filter(|value| value.len() <= MOST && !of_use.is_zero()) else { return };
+        let keys = vec![place.call, place.index, place.bytes, self.name("tombstones", b"")];
+        let mut arguments = vec![place.field, value, lease::ms(of_use), lease::ms(age), place.id];
+        arguments.extend(place.members);
+        self.link.post(scripts::KEEP, keys, arguments);
+    }
+
+    /// Forgets what is kept for `key`.
+    pub(super) fn remove(&self, key: &CacheKey) {
+        if let Some(place) = self.place(key) {
+            self.remove_at(place);
+        }
+    }
+
+    fn remove_at(&self, place: Place) {
+        let keys = vec![place.call, place.index, place.bytes];
+        self.link.post(scripts::REMOVE, keys, vec![place.field, place.id]);
+    }
+
+    /// Finds out whether somebody else asks for `key`. Takes the lease where nobody does and `claim` says so; passes by
+    /// what is kept where `anew` does.
+    pub(super) async fn board(self: &Arc<Self>, key: &CacheKey, claim: bool, anew: bool) -> Boarding {
+        let Some(names) = self.names(key) else { return Boarding::Free(Lease::none()) };
+        let token = format!("{:032x}", fastrand::u128(..));
+        let waited = self.name("waited", b"");
+        let lifetime = lease::ms(lease::LIFETIME);
+        let mut place = if anew { None } else { self.place(key) };
+        loop {
+            let (call, field) =
+                place.as_ref().map_or((&names.lease, &b""[..]), |place| (&place.call, &place.field[..]));
+            let keys = [names.lease.clone(), call.clone()];
+            let claimed: &[u8] = if claim { b"1" } else { b"0" };
+            let arguments = [token.as_bytes(), &lifetime, field, claimed, &waited];
+            let reply = self.link.run(&scripts::BOARD, &keys, &arguments).await;
+            let Ok([what, value]) = reply.as_deref() else { return Boarding::Free(Lease::none()) };
+            return match &what[..] {
+                b"kept" => match place.take().and_then(|place| self.read(&place.full, value)) {
+                    Some(stored) => Boarding::Kept(stored),
+                    // What cannot be read is as good as not kept.
+                    None => continue,
+                },
+                b"won" => Boarding::Free(Lease::held(self, names, token)),
+                b"held" => {
+                    let holder = String::from_utf8_lossy(value).into_owned();
+                    Boarding::Elsewhere(Elsewhere::new(self, names, holder))
+                }
+                _free => Boarding::Free(Lease::none()),
+            };
+        }
+    }
+
+    /// All that is kept of a call in one workspace.
+    pub(super) async fn find(
+        &self,
+        workspace: WorkspaceIndex,
+        id: &CallId,
+    ) -> Result<Vec<(CacheKey, Arc<Stored>)>, Gone> {
+        let probe =
+            CacheKey { workspace, version: ApiVersion::V2, resource: Resource::Call(id.clone(), None) };
+        let Some(place) = self.place(&probe) else { return Ok(Vec::new()) };
+        let reply = self.link.run(&scripts::ENTRIES, &[place.call], &[]).await?;
+        let (pairs, _) = reply.as_chunks();
+        let entry = |[field, value]: &[bytes::Bytes; 2]| {
+            let key = key_of(workspace, id, field)?;
+            let stored = self.read(&self.namespace.key(&key)?, value)?;
+            Some((key, stored))
+        };
+        Ok(pairs.iter().filter_map(entry).collect())
+    }
+
+    /// What is kept there, as of lately.
+    pub(super) fn totals(&self) -> Totals {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Throws out what is of no more use, and counts the rest.
+    async fn sweep(&self) -> Result<(), Gone> {
+        let mut totals = Totals { evicted: 0, ..self.totals() };
+        (totals.entries, totals.bytes) = (0, 0);
+        for workspace in &self.namespace.workspaces {
+            let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
+            let expired =
+                self.link.run(&scripts::EXPIRED, std::slice::from_ref(&index), &[SWEPT_AT_ONCE]).await?;
+            for id in expired {
+                let call = self.name("call", &member(workspace, &id));
+                let keys = [call, index.clone(), bytes.clone()];
+                self.link.run(&scripts::ERASE, &keys, &[&id]).await?;
+                totals.expired += 1;
+            }
+            let counted = self.link.run(&scripts::TOTALS, &[index, bytes], &[]).await?;
+            let mut numbers = counted.iter().map(|number| digits(number));
+            totals.entries += numbers.next().unwrap_or_default();
+            totals.bytes += numbers.next().unwrap_or_default();
+        }
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+        Ok(())
+    }
+
+    pub(super) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+
+    /// Whether Redis can be relied on.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(*self.link.state().borrow(), State::Together(_))
+    }
+
+    fn sealed(&self, subject: &[u8], token: &str, plain: Vec<u8>) -> Option<Vec<u8>> {
+        match &self.seal {
+            Some(seal) => seal.seal(&[subject, token.as_bytes()], &plain),
+            None => Some(plain),
+        }
+    }
+
+    fn opened(&self, subject: &[u8], token: &str, value: &[u8]) -> Option<Vec<u8>> {
+        match &self.seal {
+            Some(seal) => seal.open(&[subject, token.as_bytes()], value),
+            None => Some(value.to_vec()),
+        }
+    }
+
+    fn read(&self, key: &[u8], value: &[u8]) -> Option<Arc<Stored>> {
+        if value.is_empty() {
+            return None;
+        }
+        match Record::decode(key, value, self.seal.as_deref()) {
+            Ok(record) => record.into_stored(self.clock.now(), Instant::now()).map(Arc::new),
+            Err(Unreadable::Damaged) => {
+                tracing::warn!("a call in redis is damaged, and is fetched anew");
+                None
+            }
+            Err(why @ (Unreadable::OtherVersion | Unreadable::OtherKey | Unreadable::Unsealed)) => {
+                self.unread.say(Tier::Shared, why);
+                None
+            }
+        }
+    }
+
+    fn name(&self, kind: &str, which: &[u8]) -> Vec<u8> {
+        self.link.name(kind, which)
+    }
+
+    /// Where the calls of this key lie; `None` for what is not kept there.
+    fn place(&self, key: &CacheKey) -> Option<Place> {
+        let Resource::Call(id, query) = &key.resource else { return None };
+        let workspace = self.namespace.workspaces.get(usize::from(key.workspace.0))?;
+        let of_call = member(workspace, id.as_str().as_bytes());
+        let field = [key.version.as_str(), "\0", query.as_deref().unwrap_or_default()].concat();
+        Some(Place {
+            full: self.namespace.key(key)?,
+            call: self.name("call", &of_call),
+            index: self.name("index", workspace.as_bytes()),
+            bytes: self.name("bytes", workspace.as_bytes()),
+            field: field.into_bytes(),
+            id: id.as_str().as_bytes().to_vec(),
+            members: [of_call, member(workspace, b"")],
+        })
+    }
+
+    /// The names that belong to the lease of this key: of a call, or of a list.
+    fn names(&self, key: &CacheKey) -> Option<Names> {
+        let workspace = self.namespace.workspaces.get(usize::from(key.workspace.0))?;
+        let subject = member(workspace, key.path_and_query().as_bytes());
+        Some(Names { lease: self.name("lease", &subject), subject })
+    }
+}
+
+/// The names in Redis that belong to one entry.
+struct Place {
+    /// The key that its value is bound to.
+    full: Vec<u8>,
+    call: Vec<u8>,
+    index: Vec<u8>,
+    bytes: Vec<u8>,
+    field: Vec<u8>,
+    id: Vec<u8>,
+    /// The tombstones that would be its own: of the call, and of the whole workspace.
+    members: [Vec<u8>; 2],
+}
+
+/// What a tombstone or the hash of a call is named by; an empty id is the whole workspace.
+fn member(workspace: &str, id: &[u8]) -> Vec<u8> {
+    [workspace.as_bytes(), b"\0", id].concat()
+}
+
+/// The key that a field of a call's hash is for.
+fn key_of(workspace: WorkspaceIndex, id: &CallId, field: &[u8]) -> Option<CacheKey> {
+    let (version, query) = std::str::from_utf8(field).ok()?.split_once('\0')?;
+    let version = [ApiVersion::V1, ApiVersion::V2].into_iter().find(|known| known.as_str() == version)?;
+    let query = (!query.is_empty()).then(|| query.into());
+    Some(CacheKey { workspace, version, resource: Resource::Call(id.clone(), query) })
+}
+
+fn digits(number: &[u8]) -> u64 {
+    std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! What is done in Redis: one script for each step, each atomic to all others.
+//!
+//! | key | what |
+//! |---|---|
+//! | `call:<workspace>\0<id>` | a hash: what is kept of a call, a field for each version and query |
+//! | `index:<workspace>` | a sorted set: the ids of the calls that are kept, by when they are of no more use (ms) |
+//! | `bytes:<workspace>` | how long their values are together |
+//! | `tombstones` | a sorted set: what was erased, `<workspace>\0<id>`, without an id all of it, by when (µs) |
+//! | `lease:<workspace>\0<path>` | the token of the flight that asks the vendor |
+//! | `waited:<token>` | that other replicas wait for what that flight brings |
+//! | `landed:<token>` | what it brought, for seconds |
+//!
+//! Times are Redis's own: one clock for all replicas.
+
+use crate::replicas::Script;
+
+/// `call index bytes tombstones`; field, value, ms it is of use, ms since the vendor gave it, id, both tombstones that
+/// would forbid it.
+pub(super) const KEEP: Script = Script::new(
+    "local t = redis.call('TIME')
+    local now = t[1] * 1000000 + t[2]
+    for i = 6, 7 do
+        local erased = redis.call('ZSCORE', KEYS[4], ARGV[i])
+        if erased and tonumber(erased) >= now - ARGV[4] * 1000 then return {'erased'} end
+    end
+    local had = redis.call('HSTRLEN', KEYS[1], ARGV[1])
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+    redis.call('INCRBY', KEYS[3], #ARGV[2] - had)
+    local over = math.floor(now / 1000) + ARGV[3]
+    local score = redis.call('ZSCORE', KEYS[2], ARGV[5])
+    if not score or tonumber(score) < over then
+        redis.call('ZADD', KEYS[2], over, ARGV[5])
+        redis.call('PEXPIRE', KEYS[1], ARGV[3] + 3600000)
+    end
+    return {'kept'}",
+);
+
+/// `call`; field.
+pub(super) const GET: Script = Script::new("return {redis.call('HGET', KEYS[1], ARGV[1]) or ''}");
+
+/// `call index bytes`; field, id. Forgets one entry of a call; how many there were.
+pub(super) const REMOVE: Script = Script::new(
+    "local had = redis.call('HSTRLEN', KEYS[1], ARGV[1])
+    local gone = redis.call('HDEL', KEYS[1], ARGV[1])
+    if gone == 0 then return {0} end
+    redis.call('DECRBY', KEYS[3], had)
+    if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[2]) end
+    return {gone}",
+);
+
+/// `tombstones channel`; member, ms it is kept. Says to everybody, now and later, that this is to be forgotten.
+pub(super) const BURY: Script = Script::new(
+    "local t = redis.call('TIME')
+    local now = t[1] * 1000000 + t[2]
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 1000)
+    local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+    if last[2] and tonumber(last[2]) >= now then now = last[2] + 1 end
+    redis.call('ZADD', KEYS[1], now, ARGV[1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    redis.call('PUBLISH', KEYS[2], 'erased')
+    return {}",
+);
+
+/// `call index bytes`; id. Forgets all entries of a call; how many there were.
+pub(super) const ERASE: Script = Script::new(
+    "local fields, size = redis.call('HKEYS', KEYS[1]), 0
+    for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', KEYS[1], field) end
+    redis.call('UNLINK', KEYS[1])
+    redis.call('ZREM', KEYS[2], ARGV[1])
+    redis.call('DECRBY', KEYS[3], size)
+    return {#fields}",
+);
+
+/// `index`; how many. The ids of calls that are kept.
+pub(super) const SOME: Script = Script::new("return redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1)");
+
+/// `call`. The fields of a call, each with its value.
+pub(super) const ENTRIES: Script = Script::new("return redis.call('HGETALL', KEYS[1])");
+
+/// `index`; how many. The ids of calls that are of no more use.
+pub(super) const EXPIRED: Script = Script::new(
+    "local t = redis.call('TIME')
+    local now = t[1] * 1000 + math.floor(t[2] / 1000)
+    return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])",
+);
+
+/// `index bytes`. How many calls are kept, and how long they are together.
+pub(super) const TOTALS: Script = Script::new(
+    "local calls = redis.call('ZCARD', KEYS[1])
+    if calls == 0 then redis.call('DEL', KEYS[2]) end
+    return {calls, redis.call('GET', KEYS[2]) or '0'}",
+);
+
+/// `tombstones`; the last one known, how many. What was erased since, each with its time.
+pub(super) const SINCE: Script = Script::new(
+    "return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])",
+);
+
+/// `tombstones channel`; ms they are kept, then members and times. Puts back what a Redis that lost them should know.
+pub(super) const RECALL: Script = Script::new(
+    "for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', ARGV[i + 1], ARGV[i]) end
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+    redis.call('PUBLISH', KEYS[2], 'erased')
+    return {}",
+);
+
+/// `lease call`; token, ms it lasts, field or nothing, whether to take it, the name of `waited` but for its token.
+/// What is kept, else whether the lease was taken (`won`), is free, or is another's, who then learns that it is waited
+/// for.
+pub(super) const BOARD: Script = Script::new(
+    "if ARGV[3] ~= '' then
+        local kept = redis.call('HGET', KEYS[2], ARGV[3])
+        if kept then return {'kept', kept} end
+    end
+    local holder = redis.call('GET', KEYS[1])
+    if holder then
+        redis.call('SET', ARGV[5] .. holder, '1', 'PX', 60000)
+        return {'held', holder}
+    end
+    if ARGV[4] ~= '1' then return {'free', ''} end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return {'won', ''}",
+);
+
+/// `lease`; token, ms it lasts on.
+pub(super) const RENEW: Script = Script::new(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+    return {}",
+);
+
+/// `lease landed waited`; token. What the flight brought, and who holds the lease by now.
+pub(super) const LOOK: Script = Script::new(
+    "local holder = redis.call('GET', KEYS[1]) or ''
+    if holder == ARGV[1] then redis.call('SET', KEYS[3], '1', 'PX', 60000) end
+    return {redis.call('GET', KEYS[2]) or '', holder}",
+);
+
+/// `lease waited landed channel`; token, what was brought or nothing, ms it is held ready.
+pub(super) const LAND: Script = Script::new(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+    if redis.call('DEL', KEYS[2]) == 1 then
+        if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3]) end
+        redis.call('PUBLISH', KEYS[4], ARGV[1])
+    end
+    return {}",
+);

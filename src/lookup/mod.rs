@@ -223,14 +223,12 @@ impl Lookup {
     /// Forgets what other replicas were told to forget, for ever.
     pub async fn follow_erasures(self: Arc<Self>) {
         loop {
-            for told in self.store.told().await {
-                // What is in the air may have been given before, and is not kept.
-                self.flights.purge(|key| told.erasure.matches(key));
-                self.vigils.purge(|key| told.erasure.matches(key));
-                for key in self.store.known_before(&told).await {
-                    self.store.remove_here(&key);
-                }
-            }
+            let told = self.store.told().await;
+            // What is in the air may have been given before, and is not kept.
+            let matches = |key: &CacheKey| told.iter().any(|told| told.erasure.matches(key));
+            self.flights.purge(matches);
+            self.vigils.purge(matches);
+            self.store.obey(&told).await;
         }
     }
 

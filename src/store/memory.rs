@@ -17,7 +17,10 @@ use std::sync::{
 
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
-use super::stored::{Failure, Stored};
+use super::{
+    erasure::Erasure,
+    stored::{Failure, Stored},
+};
 use crate::call::CacheKey;
 
 /// What moka and the allocator need beside an entry's own bytes: the nodes of its map, its deque and its timers, two
@@ -27,7 +30,8 @@ const OVERHEAD: usize = 320;
 /// The most that failures may take of the capacity.
 const FAILURES_AT_MOST: u64 = 8 << 20;
 
-/// The memory tier.
+/// The memory tier. A clone is the same tier.
+#[derive(Clone)]
 pub(super) struct Memory {
     answers: Cache<CacheKey, Arc<Stored>>,
     failures: Cache<CacheKey, Arc<Failure>>,
@@ -93,6 +97,23 @@ impl Memory {
     pub(super) fn remove(&self, key: &CacheKey) -> bool {
         self.failures.invalidate(key);
         self.answers.remove(key).is_some()
+    }
+
+    /// What is kept of what an erasure is about. Looks at every entry, so async code calls it from a thread that may take
+    /// its time.
+    pub(super) fn find(&self, erasure: &Erasure) -> Vec<(CacheKey, Arc<Stored>)> {
+        let found = self.answers.iter().filter(|(key, _)| erasure.matches(key));
+        found.map(|(key, stored)| ((*key).clone(), stored)).collect()
+    }
+
+    /// Forgets what an erasure is about, failures too; the keys of what was kept. As slow as [`Self::find`].
+    pub(super) fn erase(&self, erasure: &Erasure) -> Vec<CacheKey> {
+        for (key, _) in self.failures.iter().filter(|(key, _)| erasure.matches(key)) {
+            self.failures.invalidate(&*key);
+        }
+        let keys = self.answers.iter().map(|(key, _)| key).filter(|key| erasure.matches(key));
+        let gone = keys.filter(|key| self.answers.remove(&**key).is_some());
+        gone.map(|key| (*key).clone()).collect()
     }
 
     /// Entries, their weight in bytes, and how many were evicted for room since the start: settled before counted.

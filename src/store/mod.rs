@@ -20,7 +20,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 mod disk;
 mod erasure;
+mod kept;
 mod memory;
+mod namespace;
 mod record;
 mod seal;
 mod shared;
@@ -28,7 +30,8 @@ pub mod stored;
 mod unread;
 
 pub use erasure::Erasure;
-pub use record::Namespace;
+pub use kept::{Erased, Found, Kept};
+pub use namespace::Namespace;
 pub use seal::{Seal, SealError};
 pub use shared::{
     Boarding, CHANNELS,
@@ -95,8 +98,11 @@ pub struct Store {
     shared: Option<Arc<shared::Shared>>,
     /// What was erased elsewhere, for who asks for it first.
     told: Mutex<Option<mpsc::Receiver<Vec<Told>>>>,
+    namespace: Namespace,
     /// How often something was forgotten: what is read from afar meanwhile may be what was to be forgotten.
     removals: AtomicU64,
+    /// Entries forgotten since the start because an operator said so.
+    purged: AtomicU64,
 }
 
 impl Store {
@@ -108,14 +114,17 @@ impl Store {
             disk: None,
             shared: None,
             told: Mutex::new(None),
+            namespace: Namespace::default(),
             removals: AtomicU64::new(0),
+            purged: AtomicU64::new(0),
         }
     }
 
     /// The store of these settings. A tier that cannot be had is left out, with a line in the log. What was erased by
     /// other replicas while this one was not there is forgotten before it returns.
     pub async fn open(settings: &Settings, terms: Terms, link: Option<Arc<Link>>) -> Self {
-        let store = Self::in_memory(settings.capacity);
+        let namespace = terms.namespace.clone();
+        let store = Self { namespace, ..Self::in_memory(settings.capacity) };
         let sealed = terms.seal.is_some();
         let disk = match settings.disk.clone() {
             Some(disk) => {
@@ -135,12 +144,11 @@ impl Store {
         let shared = link.map(|link| Arc::new(shared::Shared::new(link, terms)));
         let store = Self { disk, shared, ..store };
         if let Some(shared) = &store.shared {
-            // Where it is gone, they are told when it is back.
-            for told in shared.told().await.unwrap_or_default() {
-                for key in store.known_before(&told).await {
-                    store.remove_here(&key);
-                }
+            if let Some(disk) = &store.disk {
+                shared.knows_until(disk.noted_erasures().await);
             }
+            // Where it is gone, they are told when it is back.
+            store.obey(&shared.told().await.unwrap_or_default()).await;
             *lock(&store.told) = Some(shared.follow());
         }
         store
@@ -241,12 +249,19 @@ impl Store {
 
     /// Forgets what is kept for `key` in this process and on its disk: the others have been told by themselves.
     pub fn remove_here(&self, key: &CacheKey) -> bool {
-        // Further tiers first, and memory last: who recalls meanwhile sees either that this has begun, or nothing.
-        self.removals.fetch_add(1, Ordering::SeqCst);
+        // Further tiers first, then the count, and memory last: who recalls meanwhile finds nothing there, or sees that
+        // the count has moved, or has put it into memory already.
         if let Some(disk) = &self.disk {
             disk.remove(key);
         }
+        self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.remove(key)
+    }
+
+    /// Entries forgotten since the start because an operator said so.
+    #[must_use]
+    pub fn purged(&self) -> u64 {
+        self.purged.load(Ordering::Relaxed)
     }
 
     /// What each tier holds.

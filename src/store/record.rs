@@ -22,7 +22,6 @@ use http::{HeaderValue, StatusCode};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    call::{CacheKey, Resource},
     clock::UnixMillis,
     outcome::Class,
     store::{seal::Seal, stored::Stored},
@@ -46,36 +45,6 @@ const STARTED: u8 = 2;
 const CONTENT_TYPE: u8 = 4;
 const LAST_MODIFIED: u8 = 8;
 const ETAG: u8 = 16;
-
-/// Whose records these are: what a [`CacheKey`] leaves out, because it is the same for a whole process, or says by a
-/// place in the settings, which may be another tomorrow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace {
-    /// The vendor's origin, without a path.
-    pub origin: String,
-    /// The ids of the workspaces, in the order of the settings.
-    pub workspaces: Vec<String>,
-}
-
-impl Namespace {
-    /// The key on disk; `None` for what is not kept there. The id stands before the version, so that all entries of one
-    /// call lie side by side. None of the parts can hold the zero byte that ends them.
-    pub(super) fn key(&self, key: &CacheKey) -> Option<Vec<u8>> {
-        let Resource::Call(id, query) = &key.resource else { return None };
-        let workspace = self.workspaces.get(usize::from(key.workspace.0))?;
-        let parts = [self.origin.as_str(), workspace, id.as_str(), key.version.as_str()];
-        if parts.iter().any(|part| part.contains('\0')) {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
-        for part in parts {
-            bytes.extend_from_slice(part.as_bytes());
-            bytes.push(0);
-        }
-        bytes.extend_from_slice(query.as_deref().unwrap_or_default().as_bytes());
-        Some(bytes)
-    }
-}
 
 /// A kept call in terms of the time of day.
 #[derive(Clone, Debug, PartialEq, Eq)]

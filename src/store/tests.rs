@@ -9,8 +9,12 @@ use crate::{
 };
 
 async fn open(path: &Path) -> Store {
-    let disk = DiskSettings { path: path.join("calls"), capacity: 1 << 20 };
-    let settings = Settings { capacity: 1 << 20, disk: Some(disk), encryption_key_file: None };
+    open_of(path, 1 << 20).await
+}
+
+async fn open_of(path: &Path, capacity: u64) -> Store {
+    let disk = DiskSettings { path: path.join("calls"), capacity };
+    let settings = Settings { capacity, disk: Some(disk), encryption_key_file: None };
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
     Store::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system()), None).await
 }
@@ -22,6 +26,16 @@ fn key(id: &str) -> CacheKey {
         version: ApiVersion::V2,
         resource: Resource::Call(id, Some("a=1".into())),
     }
+}
+
+/// Another entry of the same call.
+fn v1(id: &str) -> CacheKey {
+    let id = CallId::parse(id.as_bytes()).expect("an id");
+    CacheKey { workspace: WorkspaceIndex(0), version: ApiVersion::V1, resource: Resource::Call(id, None) }
+}
+
+fn call(id: &str) -> Erasure {
+    Erasure::Call(None, CallId::parse(id.as_bytes()).expect("an id"))
 }
 
 fn stored(class: Class) -> Arc<Stored> {
@@ -101,4 +115,69 @@ async fn without_a_disk_nothing_is_recalled() {
     assert!(!recalled(&store, "a").await);
     assert_eq!(store.totals().len(), 1);
     store.close().await;
+}
+
+/// The entries of a call: version, and where each lies.
+async fn found(store: &Store, erasure: &Erasure) -> Vec<(ApiVersion, Vec<Tier>)> {
+    store.find(erasure).await.into_iter().map(|found| (found.key.version, found.tiers)).collect()
+}
+
+#[tokio::test]
+async fn every_entry_of_a_call_is_found_in_every_tier_that_has_it() {
+    use ApiVersion::{V1, V2};
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = reopened(directory.path(), &["a", "b"]).await;
+    assert_eq!(found(&store, &call("a")).await, [(V2, vec![Tier::Disk])]);
+    assert!(recalled(&store, "a").await);
+    // Not written yet, and not to be written at all.
+    assert!(store.put(&v1("a"), stored(Class::Final)) && store.put(&v1("b"), stored(Class::Settling)));
+    let both = vec![Tier::Memory, Tier::Disk];
+    assert_eq!(found(&store, &call("a")).await, [(V1, both.clone()), (V2, both)]);
+    assert_eq!(found(&store, &call("b")).await, [(V1, vec![Tier::Memory]), (V2, vec![Tier::Disk])]);
+    assert_eq!(found(&store, &Erasure::All).await.len(), 4);
+    assert_eq!(found(&store, &call("c")).await, []);
+    let kept = &store.find(&call("a")).await[1].kept;
+    assert_eq!((kept.class, kept.bytes, kept.status), (Class::Final, 2, http::StatusCode::OK));
+    assert!(kept.ttl > 990 && kept.etag.is_some());
+}
+
+#[tokio::test]
+async fn what_is_erased_is_counted_once_and_does_not_come_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = reopened(directory.path(), &["a", "b", "c"]).await;
+    assert!(recalled(&store, "a").await);
+    assert!(store.put(&v1("a"), stored(Class::Final)) && store.put(&v1("b"), stored(Class::NotFound)));
+    let list =
+        CacheKey { workspace: WorkspaceIndex(0), version: ApiVersion::V2, resource: Resource::List(None) };
+    assert!(store.put(&list, stored(Class::List)));
+    assert_eq!(store.erase(&call("unknown")).await, Erased { keys: 0 });
+    assert!(store.get(&list).is_none(), "nobody knows which calls stand in it");
+    assert_eq!(store.erase(&call("a")).await, Erased { keys: 2 }, "both versions, each once");
+    assert!(store.get(&key("a")).is_none() && store.get(&v1("a")).is_none() && !recalled(&store, "a").await);
+    // What is kept afterwards stays.
+    assert!(store.put(&v1("a"), stored(Class::Final)));
+    store.close().await;
+    let store = open(directory.path()).await;
+    assert_eq!(found(&store, &call("a")).await, [(ApiVersion::V1, vec![Tier::Disk])]);
+    assert_eq!(store.erase(&Erasure::All).await, Erased { keys: 3 });
+    assert_eq!((store.erase(&Erasure::All).await, store.purged()), (Erased { keys: 0 }, 3));
+    store.close().await;
+    let store = open(directory.path()).await;
+    assert_eq!(store.totals().len(), 2, "the tier is on");
+    assert!(found(&store, &Erasure::All).await.is_empty());
+}
+
+#[tokio::test]
+async fn more_than_one_transaction_takes_is_erased_too() {
+    const MANY: usize = 5_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open_of(directory.path(), 64 << 20).await;
+    for n in 0..MANY {
+        assert!(store.put(&key(&format!("{n}")), stored(Class::Final)));
+    }
+    store.close().await;
+    let store = open_of(directory.path(), 64 << 20).await;
+    assert_eq!(store.totals()[1].1.entries, MANY as u64);
+    assert_eq!(store.erase(&Erasure::All).await, Erased { keys: MANY });
+    assert_eq!(store.totals()[1].1.entries, 0);
 }

@@ -105,6 +105,47 @@ impl Base {
         })
     }
 
+    /// What `read` makes of up to `most` keys and values whose keys begin with `prefix`, in the order of the keys.
+    pub(super) fn under<T>(
+        &self,
+        prefix: &[u8],
+        most: usize,
+        read: impl Fn(&[u8], &[u8]) -> T,
+    ) -> Result<Vec<T>, Fault> {
+        caught(|| {
+            let calls = self.database()?.begin_read().map_err(fault)?.open_table(CALLS).map_err(fault)?;
+            let mut found = Vec::new();
+            for entry in calls.range::<&[u8]>(prefix..).map_err(fault)? {
+                let (key, value) = entry.map_err(fault)?;
+                if found.len() >= most || !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push(read(key.value(), value.value()));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Up to when the erasures of other replicas are noted as carried out.
+    pub(super) fn erasures(&self) -> Result<u64, Fault> {
+        caught(|| {
+            let meta = self.database()?.begin_read().map_err(fault)?.open_table(META).map_err(fault)?;
+            Ok(meta.get("erasures").map_err(fault)?.map_or(0, |until| until.value()))
+        })
+    }
+
+    /// Notes that.
+    pub(super) fn note_erasures(&self, until: u64) -> Result<(), Fault> {
+        caught(|| {
+            let mut transaction = self.database()?.begin_write().map_err(fault)?;
+            transaction.set_quick_repair(true);
+            let mut meta = transaction.open_table(META).map_err(fault)?;
+            meta.insert("erasures", until).map_err(fault)?;
+            drop(meta);
+            transaction.commit().map_err(fault)
+        })
+    }
+
     /// Makes these edits, and room for them, in one transaction: all of it is there after a crash, or nothing.
     pub(super) fn apply<'a>(
         &self,

@@ -27,6 +27,8 @@ use tokio::{
 mod base;
 mod place;
 mod queue;
+mod reach;
+mod sweep;
 
 use super::{
     DiskSettings, Namespace, Totals,
@@ -42,7 +44,7 @@ use crate::{
 };
 use base::{Base, Contents, Edit, Fault};
 use place::Place;
-use queue::{Batch, Change, Pending, Pushed, Queue};
+use queue::{Batch, Change, Pending, Pushed, Queue, Work};
 
 /// Reads under way at a time. More would not come sooner from one disk, and each has a thread of its own.
 const READS: usize = 8;
@@ -144,19 +146,28 @@ impl Disk {
             Some(Pending::Gone) => return None,
             None => {}
         }
+        self.read(PATIENCE, move |shared, base| shared.read(base, key)).await?.map(Arc::new)
+    }
+
+    /// Reads on a thread that may block, in its turn, for so long. `None` where the tier is off, or that is not enough.
+    async fn read<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        read: impl FnOnce(&Shared, &Base) -> T + Send + 'static,
+    ) -> Option<T> {
         let base = self.shared.on()?;
         let (shared, reads) = (Arc::clone(&self.shared), Arc::clone(&self.reads));
         let read = async move {
             let turn = reads.acquire_owned().await.ok()?;
             let read = tokio::task::spawn_blocking(move || {
-                let found = shared.read(&base, key);
+                let found = read(&shared, &base);
                 // Held by the thread and not by who waits for it, who may give up.
                 drop((base, turn));
                 found
             });
-            read.await.ok()?
+            read.await.ok()
         };
-        timeout(PATIENCE, read).await.ok()?.map(Arc::new)
+        timeout(patience, read).await.ok()?
     }
 
     /// Keeps a final call, and forgets what was kept of one that is anything else by now.
@@ -254,10 +265,12 @@ impl Shared {
 
     /// Writes until the queue is closed or the file fails. Blocks: a thread of its own.
     fn write(&self) {
-        while let Some(batch) = self.queue.take(IDLE) {
+        while let Some(Work { mut sweeps, changes }) = self.queue.take(IDLE) {
             let Some(base) = self.on() else { break };
-            if let Err(fault) = self.write_down(&base, &batch) {
+            let written = self.sweep(&base, &mut sweeps).and_then(|()| self.write_down(&base, &changes));
+            if let Err(fault) = written {
                 drop(base);
+                // Before the sweeps that are left are dropped: who waits for one is to find the file dealt with.
                 self.fail(fault);
                 break;
             }
@@ -334,7 +347,8 @@ impl Shared {
         let mut totals = lock(&self.totals);
         (totals.entries, totals.bytes) = (0, 0);
         drop(totals);
-        if self.queue.abandon() {
+        let abandoned = self.queue.abandon();
+        if abandoned.removals {
             self.forgotten_too_late();
         }
     }

@@ -4,6 +4,10 @@
 //! again some day. Removals always find room, since a call that was to be forgotten must not come back; each is a key
 //! and no body, and they come no faster than the vendor's answers. What waits, and what is being written, can be asked
 //! for, so that the file may lag behind without anybody's noticing.
+//!
+//! A [`Sweep`] removes all that begins alike, whatever there is of it. What waits is swept at once; of what is being
+//! written and what is in the file nothing is to be found from then on, and the thread that writes takes it out next,
+//! before what has come since.
 
 use std::{
     collections::HashMap,
@@ -11,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
+use super::sweep::{Prefixes, Sweep, Swept};
 use crate::store::stored::Stored;
 
 /// The keys beyond which no more writes are taken.
@@ -65,6 +70,20 @@ pub(super) enum Pushed {
 /// Changes by key.
 pub(super) type Batch = HashMap<Vec<u8>, Change>;
 
+/// What the thread that writes is to do next: the sweeps, then the changes.
+pub(super) struct Work {
+    pub(super) sweeps: Vec<Sweep>,
+    pub(super) changes: Arc<Batch>,
+}
+
+/// What was dropped because the file was given up.
+pub(super) struct Abandoned {
+    /// Whether there was anything to be forgotten.
+    pub(super) removals: bool,
+    /// Whoever waits for these is not to hear of it before the file is dealt with.
+    _sweeps: Vec<Sweep>,
+}
+
 /// What is to be written.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -74,8 +93,12 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// Older than all that waits.
+    sweeps: Vec<Sweep>,
     waiting: Batch,
     bytes: usize,
+    /// Older than all that is being written.
+    sweeping: Vec<Prefixes>,
     writing: Arc<Batch>,
     closed: bool,
     dropped: u64,
@@ -111,41 +134,75 @@ impl Queue {
         Pushed::Taken
     }
 
-    /// What is known of a key beside the file.
-    pub(super) fn peek(&self, key: &[u8]) -> Option<Pending> {
-        let state = self.lock();
-        let known = |batch: &Batch| match batch.get(key)? {
-            Change::Write(stored) => Some(Pending::Kept(Arc::clone(stored))),
-            Change::Remove => Some(Pending::Gone),
-            Change::Touch => None,
-        };
-        known(&state.waiting).or_else(|| known(&state.writing))
-    }
-
-    /// Waits for changes, and a little longer for others to go with them. An empty batch comes after `idle` without
-    /// any, `None` once it is closed and all is taken. Blocks: for the thread that writes.
-    pub(super) fn take(&self, idle: Duration) -> Option<Arc<Batch>> {
-        let state = self.lock();
-        let quiet = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let (state, _) =
-            self.bell.wait_timeout_while(state, idle, quiet).unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() && !state.closed {
-            return Some(Arc::default());
-        }
-        let open = |state: &mut State| !state.closed && !state.is_half_full();
-        let (mut state, _) =
-            self.bell.wait_timeout_while(state, WINDOW, open).unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() && state.closed {
+    /// Sweeps all that begins so. What there was comes once it is out of the file for good; nothing comes if the file is
+    /// given up before. `None` where nothing is written any more.
+    pub(super) fn sweep(&self, prefixes: Prefixes) -> Option<oneshot::Receiver<Swept>> {
+        let mut state = self.lock();
+        if state.closed {
             return None;
         }
-        state.writing = Arc::new(std::mem::take(&mut state.waiting));
-        state.bytes = 0;
-        Some(Arc::clone(&state.writing))
+        let (mut sweep, swept) = Sweep::new(prefixes);
+        let State { waiting, bytes, .. } = &mut *state;
+        waiting.retain(|key, change| {
+            let swept = sweep.is_about(key);
+            if swept {
+                *bytes -= weight(change);
+                sweep.takes_over(key, change);
+            }
+            !swept
+        });
+        state.sweeps.push(sweep);
+        drop(state);
+        self.bell.notify_one();
+        Some(swept)
     }
 
-    /// What was taken last is in the file.
+    /// What is known of a key beside the file.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Pending> {
+        self.lock().known(key)
+    }
+
+    /// What is about to be written under keys that begin so.
+    pub(super) fn kept_under(&self, prefixes: &Prefixes) -> Vec<(Vec<u8>, Arc<Stored>)> {
+        let state = self.lock();
+        let keys =
+            state.waiting.keys().chain(state.writing.keys().filter(|key| !state.waiting.contains_key(*key)));
+        let about = keys.filter(|key| prefixes.are_about(key));
+        let kept = about.filter_map(|key| match state.known(key)? {
+            Pending::Kept(stored) => Some((key.clone(), stored)),
+            Pending::Gone => None,
+        });
+        kept.collect()
+    }
+
+    /// Waits for changes, and a little longer for others to go with them; sweeps are not kept waiting. Nothing to do
+    /// comes after `idle` without any, `None` once it is closed and all is taken. Blocks: for the thread that writes.
+    pub(super) fn take(&self, idle: Duration) -> Option<Work> {
+        let state = self.lock();
+        let quiet = |state: &mut State| state.is_empty() && !state.closed;
+        let (state, _) =
+            self.bell.wait_timeout_while(state, idle, quiet).unwrap_or_else(PoisonError::into_inner);
+        if state.is_empty() && !state.closed {
+            return Some(Work { sweeps: Vec::new(), changes: Arc::default() });
+        }
+        let open = |state: &mut State| !state.closed && !state.is_half_full() && state.sweeps.is_empty();
+        let (mut state, _) =
+            self.bell.wait_timeout_while(state, WINDOW, open).unwrap_or_else(PoisonError::into_inner);
+        if state.is_empty() && state.closed {
+            return None;
+        }
+        let sweeps = std::mem::take(&mut state.sweeps);
+        state.sweeping = sweeps.iter().map(Sweep::prefixes).collect();
+        state.writing = Arc::new(std::mem::take(&mut state.waiting));
+        state.bytes = 0;
+        Some(Work { sweeps, changes: Arc::clone(&state.writing) })
+    }
+
+    /// What was taken last is in the file, or out of it.
     pub(super) fn written(&self) {
-        self.lock().writing = Arc::default();
+        let mut state = self.lock();
+        state.writing = Arc::default();
+        state.sweeping = Vec::new();
     }
 
     /// Takes no more changes. What waits is still taken.
@@ -154,14 +211,17 @@ impl Queue {
         self.bell.notify_all();
     }
 
-    /// Takes no more changes, and drops what waits: whether a removal was among them.
-    pub(super) fn abandon(&self) -> bool {
+    /// Takes no more changes, and drops what waits.
+    pub(super) fn abandon(&self) -> Abandoned {
         let mut state = self.lock();
         state.closed = true;
         let (waiting, writing) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.writing));
+        let (sweeps, sweeping) = (std::mem::take(&mut state.sweeps), std::mem::take(&mut state.sweeping));
         drop(state);
         self.bell.notify_all();
-        waiting.values().chain(writing.values()).any(|change| matches!(change, Change::Remove))
+        let mut changes = waiting.values().chain(writing.values());
+        let removals = changes.any(|change| matches!(change, Change::Remove));
+        Abandoned { removals: removals || !(sweeps.is_empty() && sweeping.is_empty()), _sweeps: sweeps }
     }
 
     /// Nothing that is done under the lock can panic half way, so a poisoned one is as good as any.
@@ -171,15 +231,29 @@ impl Queue {
 }
 
 impl State {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.sweeps.is_empty()
+    }
+
+    /// The last word on a key: from the latest to the earliest.
+    fn known(&self, key: &[u8]) -> Option<Pending> {
+        let told = |batch: &Batch| match batch.get(key)? {
+            Change::Write(stored) => Some(Pending::Kept(Arc::clone(stored))),
+            Change::Remove => Some(Pending::Gone),
+            Change::Touch => None,
+        };
+        let swept = |swept: bool| swept.then_some(Pending::Gone);
+        told(&self.waiting)
+            .or_else(|| swept(self.sweeps.iter().any(|sweep| sweep.is_about(key))))
+            .or_else(|| told(&self.writing))
+            .or_else(|| swept(self.sweeping.iter().any(|prefixes| prefixes.are_about(key))))
+    }
+
     fn is_half_full(&self) -> bool {
         self.waiting.len() >= MOST / 2 || self.bytes >= MOST_BYTES / 2
     }
 
     fn put(&mut self, key: Vec<u8>, change: Change) {
-        let weight = |change: &Change| match change {
-            Change::Write(stored) => stored.body.len(),
-            Change::Remove | Change::Touch => 0,
-        };
         self.bytes += weight(&change);
         if let Some(replaced) = self.waiting.insert(key, change) {
             self.bytes -= weight(&replaced);
@@ -199,100 +273,12 @@ impl State {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::StatusCode;
-
-    use super::*;
-    use crate::outcome::Class;
-
-    fn write(length: usize) -> Change {
-        let now = Instant::now();
-        Change::Write(Arc::new(Stored {
-            status: StatusCode::OK,
-            class: Class::Final,
-            body: Bytes::from(vec![b'x'; length]),
-            content_type: None,
-            last_modified: None,
-            retry_after: None,
-            etag: None,
-            updated: None,
-            started: None,
-            first_final: now,
-            fetched: now,
-            lifetime: Duration::from_secs(1),
-        }))
-    }
-
-    fn known(queue: &Queue, key: &[u8]) -> Option<usize> {
-        match queue.peek(key)? {
-            Pending::Kept(stored) => Some(stored.body.len()),
-            Pending::Gone => Some(0),
-        }
-    }
-
-    fn key(n: usize) -> Vec<u8> {
-        n.to_be_bytes().to_vec()
-    }
-
-    #[test]
-    fn the_last_word_on_a_key_is_known_until_it_is_written() {
-        let queue = Queue::default();
-        queue.push(key(1), write(7));
-        queue.push(key(1), Change::Touch);
-        assert_eq!(known(&queue, &key(1)), Some(7), "a use takes nothing's place");
-        queue.push(key(1), write(8));
-        assert_eq!(queue.take(Duration::ZERO).expect("a batch").len(), 1);
-        assert_eq!(known(&queue, &key(1)), Some(8), "while it is being written");
-        queue.push(key(1), Change::Remove);
-        assert_eq!(known(&queue, &key(1)), Some(0), "what waits is later than what is being written");
-        queue.written();
-        assert_eq!(queue.take(Duration::ZERO).expect("a batch").len(), 1);
-        queue.written();
-        assert_eq!(known(&queue, &key(1)), None);
-    }
-
-    #[test]
-    fn writes_find_no_room_in_a_full_queue_and_removals_do() {
-        let queue = Queue::default();
-        for n in 0..MOST {
-            assert_eq!(queue.push(key(n), write(1)), Pushed::Taken);
-        }
-        queue.push(key(MOST), write(1));
-        assert_eq!(known(&queue, &key(MOST)), Some(0), "what may be in the file is not to be found either");
-        queue.push(key(1), Change::Remove);
-        assert_eq!(known(&queue, &key(1)), Some(0));
-        let state = queue.lock();
-        assert!(state.told.is_some() && state.dropped == 0, "one drop, which was told");
-        drop(state);
-        for n in MOST..TOO_MANY {
-            queue.push(key(n), Change::Remove);
-        }
-        assert_eq!(queue.push(key(0), Change::Remove), Pushed::Overrun);
-
-        let queue = Queue::default();
-        queue.push(key(1), write(MOST_BYTES));
-        queue.push(key(2), write(1));
-        assert_eq!(known(&queue, &key(2)), Some(0));
-        // Room is given back with what takes it up.
-        queue.push(key(1), Change::Remove);
-        queue.push(key(2), write(1));
-        assert_eq!(known(&queue, &key(2)), Some(1));
-    }
-
-    #[test]
-    fn what_waits_is_taken_after_the_end_and_nothing_else() {
-        let queue = Queue::default();
-        queue.push(key(1), write(1));
-        queue.close();
-        assert_eq!(queue.push(key(2), write(1)), Pushed::Closed);
-        assert_eq!(queue.take(Duration::ZERO).expect("the last batch").len(), 1);
-        assert!(queue.take(Duration::ZERO).is_none());
-        assert!(!queue.abandon());
-        let queue = Queue::default();
-        queue.push(key(1), Change::Remove);
-        assert!(queue.abandon(), "a removal was lost");
-        assert!(queue.take(Duration::ZERO).is_none());
+fn weight(change: &Change) -> usize {
+    match change {
+        Change::Write(stored) => stored.body.len(),
+        Change::Remove | Change::Touch => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use proptest::{collection::vec, option, prelude::*};
 use tokio::time::Instant;
 
 use super::*;
-use crate::call::{ApiVersion, CallId, WorkspaceIndex};
 
 fn text() -> impl Strategy<Value = Option<HeaderValue>> {
     option::of("[ -~]{0,80}".prop_map(|text| HeaderValue::from_str(&text).expect("a value")))
@@ -182,36 +181,4 @@ async fn age_and_remaining_life_survive_a_restart() {
     assert_eq!(at(10_000).age(now), Duration::ZERO);
     let back = Record::of(&kept, |instant| UnixMillis(1_030_000 - (now - instant).as_millis() as i64));
     assert_eq!(back, record);
-}
-
-#[test]
-fn every_part_of_a_key_keeps_calls_apart() {
-    let namespace = |origin: &str| Namespace {
-        origin: origin.to_owned(),
-        workspaces: vec!["one".to_owned(), "two".to_owned()],
-    };
-    let id = |id: &str| CallId::parse(id.as_bytes()).expect("an id");
-    let key = |workspace, version, id, query: Option<&str>| CacheKey {
-        workspace: WorkspaceIndex(workspace),
-        version,
-        resource: Resource::Call(id, query.map(Into::into)),
-    };
-    let (v1, v2) = (ApiVersion::V1, ApiVersion::V2);
-    let keys = [
-        ("https://a", key(0, v2, id("x"), None)),
-        ("https://b", key(0, v2, id("x"), None)),
-        ("https://a", key(1, v2, id("x"), None)),
-        ("https://a", key(0, v1, id("x"), None)),
-        ("https://a", key(0, v2, id("y"), None)),
-        ("https://a", key(0, v2, id("x"), Some("a=1"))),
-    ];
-    let made: std::collections::BTreeSet<_> =
-        keys.iter().map(|(origin, key)| namespace(origin).key(key).expect("a key")).collect();
-    assert_eq!(made.len(), keys.len());
-    // Another order of the settings is the same workspace.
-    let turned = Namespace { origin: "https://a".into(), workspaces: vec!["two".into(), "one".into()] };
-    assert_eq!(turned.key(&keys[2].1), namespace("https://a").key(&keys[0].1));
-    let list = CacheKey { workspace: WorkspaceIndex(0), version: v2, resource: Resource::List(None) };
-    assert_eq!(namespace("https://a").key(&list), None);
-    assert_eq!(namespace("https://a").key(&key(7, v2, id("x"), None)), None);
 }

@@ -25,6 +25,7 @@ use lease::{Elsewhere, Lease, Names};
 
 use super::{
     Namespace, Terms, Totals,
+    kept::Kept,
     record::{Record, Unreadable},
     seal::Seal,
     stored::Stored,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     call::{ApiVersion, CacheKey, CallId, Resource, WorkspaceIndex},
-    clock::Clock,
+    clock::{Clock, UnixMillis},
     outcome::{Class, Tier},
     replicas::{Gone, Link, State},
 };
@@ -150,23 +151,33 @@ impl Shared {
         }
     }
 
-    /// All that is kept of a call in one workspace.
+    /// All that is kept of a call, in one workspace or in all.
     pub(super) async fn find(
         &self,
-        workspace: WorkspaceIndex,
+        workspace: Option<WorkspaceIndex>,
         id: &CallId,
-    ) -> Result<Vec<(CacheKey, Arc<Stored>)>, Gone> {
-        let probe =
-            CacheKey { workspace, version: ApiVersion::V2, resource: Resource::Call(id.clone(), None) };
-        let Some(place) = self.place(&probe) else { return Ok(Vec::new()) };
-        let reply = self.link.run(&scripts::ENTRIES, &[place.call], &[]).await?;
-        let (pairs, _) = reply.as_chunks();
-        let entry = |[field, value]: &[bytes::Bytes; 2]| {
-            let key = key_of(workspace, id, field)?;
-            let stored = self.read(&self.namespace.key(&key)?, value)?;
-            Some((key, stored))
-        };
-        Ok(pairs.iter().filter_map(entry).collect())
+    ) -> Result<Vec<(CacheKey, Kept)>, Gone> {
+        let mut found = Vec::new();
+        for (place, name) in self.namespace.workspaces.iter().enumerate() {
+            let Ok(place) = u16::try_from(place).map(WorkspaceIndex) else { break };
+            if workspace.is_some_and(|workspace| workspace != place) {
+                continue;
+            }
+            let call = self.name("call", &member(name, id.as_str().as_bytes()));
+            let reply = self.link.run(&scripts::ENTRIES, &[call], &[]).await?;
+            let (pairs, _) = reply.as_chunks();
+            found.extend(pairs.iter().filter_map(|[field, value]| {
+                let key = key_of(place, id, field)?;
+                let stored = self.read(&self.namespace.key(&key)?, value)?;
+                Some((key, Kept::of(&stored)))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The time of day at a point of the monotonic clock.
+    pub(super) fn time_of(&self, instant: Instant) -> UnixMillis {
+        self.clock.at(instant)
     }
 
     /// What is kept there, as of lately.

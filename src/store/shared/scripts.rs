@@ -61,14 +61,14 @@ pub(super) const BURY: Script = Script::new(
     return {}",
 );
 
-/// `call index bytes`; id. Forgets all entries of a call; how many there were.
+/// `call index bytes`; id. Forgets all entries of a call; their fields.
 pub(super) const ERASE: Script = Script::new(
     "local fields, size = redis.call('HKEYS', KEYS[1]), 0
     for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', KEYS[1], field) end
     redis.call('UNLINK', KEYS[1])
     redis.call('ZREM', KEYS[2], ARGV[1])
     redis.call('DECRBY', KEYS[3], size)
-    return {#fields}",
+    return fields",
 );
 
 /// `index`; how many. The ids of calls that are kept.

@@ -6,7 +6,7 @@
 //! and from time to time, and forgets what it was given before; what it fetched afterwards stays.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use crate::{
     call::{CallId, WorkspaceIndex},
     clock::UnixMillis,
     replicas::{Gone, State},
-    store::Erasure,
+    store::{Erasure, namespace::digest},
 };
 
 /// How often a replica looks by itself.
@@ -43,6 +43,8 @@ pub struct Told {
     pub erasure: Erasure,
     /// What was given later is another matter.
     pub before: UnixMillis,
+    /// When, in microseconds of Redis's clock.
+    pub at: u64,
 }
 
 /// What is known of erasures.
@@ -71,11 +73,16 @@ impl Tombstones {
 }
 
 impl Shared {
-    /// Forgets this in Redis, and tells every replica. How many entries there were.
+    /// What was erased up to then is known, and was forgotten, before this process began.
+    pub(in crate::store) fn knows_until(&self, last: u64) {
+        self.stones.lock().last = last;
+    }
+
+    /// Forgets this in Redis, and tells every replica. What there was, by the digests of the keys.
     ///
     /// # Errors
     /// Where Redis is gone: it is done when it comes back, if this process lives until then.
-    pub(in crate::store) async fn erase(&self, erasure: &Erasure) -> Result<usize, Gone> {
+    pub(in crate::store) async fn erase(&self, erasure: &Erasure) -> Result<HashSet<u128>, Gone> {
         let erased = self.erase_now(erasure).await;
         if erased.is_err() {
             let mut known = self.stones.lock();
@@ -86,41 +93,56 @@ impl Shared {
         erased
     }
 
-    async fn erase_now(&self, erasure: &Erasure) -> Result<usize, Gone> {
+    async fn erase_now(&self, erasure: &Erasure) -> Result<HashSet<u128>, Gone> {
         let (one, id) = match erasure {
-            Erasure::Call(workspace, id) => (*workspace, Some(id.as_str())),
+            Erasure::Call(workspace, id) => (*workspace, Some(id)),
             Erasure::All(workspace) => (*workspace, None),
         };
-        let mut removed = 0;
-        for (place, workspace) in self.namespace.workspaces.iter().enumerate() {
-            if one.is_none_or(|one| usize::from(one.0) == place) {
-                removed += self.erase_in(workspace, id).await?;
+        let mut gone = HashSet::new();
+        for place in 0..u16::try_from(self.namespace.workspaces.len()).unwrap_or(u16::MAX) {
+            if one.is_none_or(|one| one.0 == place) {
+                self.erase_in(WorkspaceIndex(place), id, &mut gone).await?;
             }
         }
-        Ok(removed)
+        Ok(gone)
     }
 
-    async fn erase_in(&self, workspace: &str, id: Option<&str>) -> Result<usize, Gone> {
-        let buried = member(workspace, id.unwrap_or_default().as_bytes());
+    async fn erase_in(
+        &self,
+        place: WorkspaceIndex,
+        id: Option<&CallId>,
+        gone: &mut HashSet<u128>,
+    ) -> Result<(), Gone> {
+        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
+        let id_bytes = id.map(CallId::as_str).unwrap_or_default().as_bytes();
+        let buried = member(workspace, id_bytes);
         let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         let kept_for = super::lease::ms(self.stones.kept_for);
         // First, so that nothing is put back in between.
         self.again(&scripts::BURY, &keys, &[&buried, &kept_for]).await?;
         let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
-        let mut removed = 0;
+        let erase = async |id: &CallId, gone: &mut HashSet<u128>| {
+            let id_bytes = id.as_str().as_bytes();
+            let keys = [self.name("call", &member(workspace, id_bytes)), index.clone(), bytes.clone()];
+            let fields = self.again(&scripts::ERASE, &keys, &[id_bytes]).await?;
+            let keys = fields.iter().filter_map(|field| super::key_of(place, id, field));
+            gone.extend(keys.filter_map(|key| self.namespace.key(&key)).map(|key| digest(&key)));
+            Ok(())
+        };
         if let Some(id) = id {
-            let keys = [self.name("call", &buried), index, bytes];
-            let reply = self.again(&scripts::ERASE, &keys, &[id.as_bytes()]).await?;
-            return Ok(count(&reply));
+            return erase(id, gone).await;
         }
         loop {
             let ids = self.again(&scripts::SOME, std::slice::from_ref(&index), &[b"200"]).await?;
             if ids.is_empty() {
-                return Ok(removed);
+                return Ok(());
             }
             for id in ids {
-                let keys = [self.name("call", &member(workspace, &id)), index.clone(), bytes.clone()];
-                removed += count(&self.again(&scripts::ERASE, &keys, &[&id]).await?);
+                match CallId::parse(&id) {
+                    Some(id) => erase(&id, gone).await?,
+                    // Not ours.
+                    None => drop(self.again(&scripts::ERASE, &[id.to_vec(), index.clone(), bytes.clone()], &[&id]).await?),
+                }
             }
         }
     }
@@ -189,8 +211,8 @@ impl Shared {
         };
         let now = self.clock.now();
         let ahead = self.link.redis_micros(now)? / 1_000 - now.0;
-        let at = i64::try_from(at / 1_000).ok()?;
-        Some(Told { erasure, before: UnixMillis(at - ahead).plus(MARGIN) })
+        let erased = i64::try_from(at / 1_000).ok()?;
+        Some(Told { erasure, before: UnixMillis(erased - ahead).plus(MARGIN), at })
     }
 
     /// Says what could not be said while Redis was gone, and puts back what a Redis that came back empty should know.
@@ -263,8 +285,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn count(reply: &crate::replicas::Reply) -> usize {
-    reply.first().and_then(|number| usize::try_from(digits(number)).ok()).unwrap_or_default()
 }

@@ -1,0 +1,173 @@
+//! What operators see of what is kept, and how it is forgotten, in all tiers.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+use super::{Erasure, Store, Told, namespace::digest, stored::Stored};
+use crate::{
+    call::CacheKey,
+    clock::UnixMillis,
+    outcome::{Class, Tier},
+};
+
+/// What is known of an entry beside its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What the body turned out to be.
+    pub class: Class,
+    /// The vendor's status.
+    pub status: StatusCode,
+    /// The length of the body.
+    pub bytes: usize,
+    /// The entity tag of the body.
+    pub etag: Option<HeaderValue>,
+    /// The record's `updatedAt`.
+    pub updated: Option<UnixMillis>,
+    /// When the vendor gave it.
+    pub fetched: Instant,
+    /// How old it is.
+    pub age: Duration,
+    /// What is left of its freshness lifetime in seconds; below zero once it is stale.
+    pub ttl: i64,
+}
+
+impl Kept {
+    /// What is known of an answer, now.
+    pub(super) fn of(stored: &Stored) -> Self {
+        let now = Instant::now();
+        Self {
+            class: stored.class,
+            status: stored.status,
+            bytes: stored.body.len(),
+            etag: stored.etag.clone(),
+            updated: stored.updated,
+            fetched: stored.fetched,
+            age: stored.age(now),
+            ttl: stored.ttl_seconds(now),
+        }
+    }
+}
+
+/// An entry, and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its key.
+    pub key: CacheKey,
+    /// The tiers that have it, the nearest first.
+    pub tiers: Vec<Tier>,
+    /// As the nearest tier has it.
+    pub kept: Kept,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Entries, each counted once however many tiers had it. Lists that go with a call are not counted, nor are failures.
+    pub keys: usize,
+    /// Redis is gone, so that other replicas have not been told. They are when it is back, if this process lives.
+    pub pending: bool,
+}
+
+impl Store {
+    /// The entries that an erasure is about, in the order of workspace, version and query. Lists go with every call that
+    /// may stand in them, but are none of its entries. What the replicas share is looked into for a single call only.
+    pub async fn find(&self, erasure: &Erasure) -> Vec<Found> {
+        let (memory, which) = (self.memory.clone(), erasure.clone());
+        let in_memory = tokio::task::spawn_blocking(move || memory.find(&which)).await.unwrap_or_default();
+        let in_memory = in_memory.into_iter().filter(|(key, _)| counts(erasure, key));
+        let mut tiers: Vec<(Tier, Vec<(CacheKey, Kept)>)> =
+            vec![(Tier::Memory, in_memory.map(|(key, stored)| (key, Kept::of(&stored))).collect())];
+        if let Some(disk) = &self.disk {
+            tiers.push((Tier::Disk, disk.find(erasure).await));
+        }
+        if let (Some(shared), Erasure::Call(workspace, id)) = (&self.shared, erasure) {
+            tiers.push((Tier::Shared, shared.find(*workspace, id).await.unwrap_or_default()));
+        }
+        let mut found: HashMap<CacheKey, Found> = HashMap::new();
+        for (tier, entries) in tiers {
+            for (key, kept) in entries {
+                let new = || Found { key: key.clone(), tiers: Vec::new(), kept };
+                found.entry(key.clone()).or_insert_with(new).tiers.push(tier);
+            }
+        }
+        let mut found: Vec<Found> = found.into_values().collect();
+        found.sort_by_cached_key(|found| (found.key.workspace, found.key.path_and_query()));
+        found
+    }
+
+    /// Forgets what an erasure is about, in every tier. Once it is done nothing of it comes back, but what is kept later.
+    /// To be awaited to its end, or part of it may stay.
+    pub async fn erase(&self, erasure: &Erasure) -> Erased {
+        // In the order of `remove`. Each further tier finds nothing from here on; that it is done for good is awaited at
+        // the end.
+        let on_disk = self.disk.as_ref().map(|disk| disk.erase(erasure));
+        let shared = match &self.shared {
+            Some(shared) => shared.erase(erasure).await,
+            None => Ok(HashSet::new()),
+        };
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        let (memory, which) = (self.memory.clone(), erasure.clone());
+        let in_memory = tokio::task::spawn_blocking(move || memory.erase(&which)).await;
+        let in_memory = in_memory.unwrap_or_else(|error| {
+            tracing::error!(%error, "memory was not searched to its end for what is to be forgotten");
+            Vec::new()
+        });
+        let mut digests: HashSet<u128> = match on_disk {
+            Some(on_disk) => on_disk.await,
+            None => HashSet::new(),
+        };
+        let pending = shared.is_err();
+        digests.extend(shared.unwrap_or_default());
+        let mut keys = 0;
+        for key in in_memory.iter().filter(|key| counts(erasure, key)) {
+            match self.namespace.key(key) {
+                Some(key) => drop(digests.insert(digest(&key))),
+                // Kept in memory alone.
+                None => keys += 1,
+            }
+        }
+        let keys = keys + digests.len();
+        self.purged.fetch_add(keys as u64, Ordering::Relaxed);
+        Erased { keys, pending }
+    }
+
+    /// The keys of what is kept here, in memory and on disk, and was given before somebody else erased it.
+    pub(super) async fn known_before(&self, told: &Told) -> HashSet<CacheKey> {
+        let Some(shared) = &self.shared else { return HashSet::new() };
+        let (memory, which) = (self.memory.clone(), told.erasure.clone());
+        let in_memory = tokio::task::spawn_blocking(move || memory.find(&which)).await.unwrap_or_default();
+        let before = |stored: &Stored| shared.time_of(stored.fetched) <= told.before;
+        let in_memory = in_memory.into_iter().filter(|(_, stored)| before(stored)).map(|(key, _)| key);
+        let on_disk = match &self.disk {
+            Some(disk) => disk.keys_before(&told.erasure, told.before).await,
+            None => Vec::new(),
+        };
+        in_memory.chain(on_disk).collect()
+    }
+
+    /// Forgets here what other replicas were told to forget.
+    pub async fn obey(&self, told: &[Told]) {
+        for told in told {
+            for key in self.known_before(told).await {
+                self.remove_here(&key);
+            }
+        }
+        if let (Some(disk), Some(last)) = (&self.disk, told.iter().map(|told| told.at).max()) {
+            disk.note_erasures(last).await;
+        }
+    }
+}
+
+/// Whether a key that an erasure is about is one of its entries.
+fn counts(erasure: &Erasure, key: &CacheKey) -> bool {
+    match erasure {
+        Erasure::All(_) => true,
+        Erasure::Call(..) => key.call_id().is_some(),
+    }
+}

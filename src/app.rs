@@ -27,6 +27,7 @@ use crate::{
     store::{CHANNELS, Namespace, Seal, SealError, Store},
     upstream::{
         Upstream,
+        budget::Ties,
         client::HttpVendor,
         credentials::{Credentials, OpenError},
         vendor::Vendor,
@@ -150,6 +151,7 @@ impl App {
             vendor,
             Arc::clone(&clock),
             Arc::clone(&metrics),
+            Ties::default(),
         );
         let terms = Terms {
             namespace,

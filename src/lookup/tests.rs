@@ -109,6 +109,7 @@ impl World {
             vendor,
             Arc::clone(&clock),
             Arc::new(Metrics::new()),
+            budget::Ties::default(),
         );
         let lookup = Lookup::new(terms.policy, Store::in_memory(1 << 20), upstream, clock);
         Self { lookup: Arc::new(lookup), vendor: script }

@@ -184,6 +184,15 @@ impl Credentials {
         &self.limits
     }
 
+    /// For each budget group in order a digest of its key for this purpose. To be asked at the start, like the groups:
+    /// a key that is changed later changes neither.
+    #[must_use]
+    pub fn group_digests(&self, purpose: &[u8]) -> Vec<[u8; 16]> {
+        let groups = 0..self.limits.len();
+        let of = |group| self.workspaces().find(|one| self.budget_group(*one) == group);
+        groups.map(|group| of(group).map_or([0; 16], |one| self.key(one).digest(purpose))).collect()
+    }
+
     /// Looks for another key than the one that the vendor rejected: one that has been read since, else the key file's.
     /// An unreadable file leaves the key as it was. Blocks for as long as a small local file takes, so async code
     /// calls it rarely: once for a 401, and for readiness while one is remembered.

@@ -36,7 +36,8 @@ pub mod vendor;
 use breaker::{Circuit, Health};
 use budget::{
     Lane,
-    gate::{Gate, KeyState, Permit, Report},
+    gate::{Gate, Group, KeyState, Permit, Report},
+    window::Name,
 };
 use credentials::{ApiKey, Credentials, Reread};
 use error::UpstreamError;
@@ -111,7 +112,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// An upstream that asks `vendor`.
+    /// An upstream that asks `vendor`. With a window in `ties`, somebody has to [`attend`](Self::attend).
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -120,8 +121,16 @@ impl Upstream {
         vendor: Arc<dyn Vendor>,
         clock: Arc<Clock>,
         metrics: Arc<Metrics>,
+        ties: budget::Ties,
     ) -> Self {
-        let gate = Gate::new(budget, credentials.group_limits(), settings.max_concurrency);
+        // The vendor counts by key; another vendor that was given the same one counts for itself.
+        let Origin { scheme, authority } = &settings.origin;
+        let purpose = format!("callgate budget 1 {scheme}://{authority}").to_ascii_lowercase();
+        let names = credentials.group_digests(purpose.as_bytes());
+        let groups = names.into_iter().zip(credentials.group_limits());
+        let groups: Vec<_> = groups.map(|(name, limit)| Group { name: Name(name), limit: *limit }).collect();
+        let (slots, timeout) = (settings.max_concurrency, settings.response_timeout);
+        let gate = Gate::new(budget, &groups, slots, timeout, ties);
         Self {
             settings,
             queue_timeout: budget.queue_timeout,
@@ -134,6 +143,11 @@ impl Upstream {
             clock,
             metrics,
         }
+    }
+
+    /// Attends to what the replicas share, for as long as there is such a thing: one task has to.
+    pub async fn attend(&self) {
+        self.gate.attend().await;
     }
 
     /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute

@@ -1,8 +1,9 @@
 //! The gate: no request leaves for the vendor but through it, with a [`Permit`].
 //!
 //! It asks, in this order: is the circuit closed, is the key paused, is there budget in this lane, are others first,
-//! is a connection free. Who cannot go waits its turn, until its own deadline; who cannot go in time is told so at
-//! once, with the time at which it is worth coming back.
+//! is a connection free; and at last, where replicas share the budget, for a slot of the shared [`window`](super::window).
+//! Who cannot go waits its turn, until its own deadline; who cannot go in time is told so at once, with the time at
+//! which it is worth coming back.
 //!
 //! It promises that a place in the queue is given up when its future is dropped, that a permit that is never used
 //! comes back, and that what was used is counted, whatever becomes of the request.
@@ -13,26 +14,55 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Lane, Settings,
-    log::Log,
+    Lane, Settings, Ties,
+    journal::Journal,
+    log::{Log, MINUTE},
     pause::{self, Pause},
     queue::{Queue, Ticket},
+    share::{Share, Standing},
+    window::{Left, Name, Slots, Window},
 };
 use crate::{
     outcome::{ErrorCode, Refusal},
-    upstream::breaker::{self, Breaker, Circuit, Health},
+    replicas,
+    upstream::breaker::{self, Breaker, Circuit},
 };
+
+mod ask;
+mod attend;
+mod permit;
+mod turn;
+
+use ask::Asked;
+pub use permit::{Permit, Report};
+use turn::Turn;
 
 /// When to come back, where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
+
+/// A request may take this much longer than it should until its end is known.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// The gate before one vendor.
 pub struct Gate {
     state: Mutex<State>,
     queue_length: usize,
+    window: Option<Arc<dyn Window>>,
+    journal: Option<Journal>,
+    /// How long a request may be under way.
+    aloft: Duration,
+}
+
+/// One API key.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// What its budget is called.
+    pub name: Name,
+    /// Its limit, where it has one of its own.
+    pub limit: Option<u32>,
 }
 
 struct State {
@@ -42,55 +72,28 @@ struct State {
     slots: usize,
     /// How many places were taken, in all queues together.
     places: u64,
+    numbers: Slots,
+    standing: Standing,
+    /// What the shared window says of itself, and what it said when it was last asked.
+    link: Option<watch::Receiver<replicas::State>>,
+    told: Option<replicas::State>,
 }
 
 /// What is known of one API key.
 struct Key {
+    name: Name,
     log: Log,
+    share: Share,
     /// Of the limit, what the lower lanes leave alone.
     reserve: usize,
     pause: Pause,
     queue: Queue,
-}
-
-/// Whether a place may go.
-enum Turn {
-    Go {
-        ahead_after_pause: bool,
-        tries_circuit: bool,
-    },
-    /// Until then, where it is known, or until the bell rings.
-    Wait(Option<Instant>),
-    Refused(Refusal),
-}
-
-/// The right to send one request. Comes back when dropped.
-#[derive(Debug)]
-pub struct Permit {
-    gate: Arc<Gate>,
-    key: usize,
-    ahead_after_pause: bool,
-    tries_circuit: bool,
-    fate: Fate,
-}
-
-/// How far a permit has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Held,
-    Sent,
-    Settled,
-}
-
-/// What became of a request, as far as the gate has to know.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Report {
-    /// When its answer began, or when it was known that none would come; `None` where it never left.
-    pub answered: Option<Instant>,
-    /// What it says about the vendor.
-    pub health: Health,
-    /// The pause that a 429 asks for.
-    pub limited: Option<Duration>,
+    /// How many of those in the log ask the shared window, and have no answer yet.
+    asking: usize,
+    /// Until when the shared window has nothing for callers' lookups, and for the lower lanes.
+    full: [Option<Instant>; 2],
+    /// Another replica's request is ahead of the rest after a pause; ask again then.
+    probing: Option<Instant>,
 }
 
 /// What the metrics show of one key.
@@ -103,17 +106,31 @@ pub struct KeyState {
 }
 
 impl Gate {
-    /// A gate for these keys' limits (`None` is the settings' own), and so many requests under way at once.
+    /// A gate for these keys, and so many requests under way at once, each for `response_timeout` at the most. With a
+    /// window in `ties`, somebody has to [`attend`](Self::attend) to it.
     #[must_use]
-    pub fn new(settings: &Settings, limits: &[Option<u32>], max_concurrency: usize) -> Self {
-        let key = |limit: &Option<u32>| {
-            let limit = limit.unwrap_or(settings.requests_per_minute);
-            let reserve = settings.reserve.unwrap_or(limit / 3) as usize;
-            Key { log: Log::new(limit), reserve, pause: Pause::default(), queue: Queue::default() }
-        };
-        let keys = limits.iter().map(key).collect();
-        let state = State { keys, breaker: Breaker::default(), slots: max_concurrency, places: 0 };
-        Self { state: Mutex::new(state), queue_length: settings.queue_length }
+    pub fn new(
+        settings: &Settings,
+        groups: &[Group],
+        max_concurrency: usize,
+        response_timeout: Duration,
+        ties: Ties,
+    ) -> Self {
+        let Ties { window, mut journal } = ties;
+        let aloft = response_timeout + SLACK;
+        let mut keys: Vec<Key> = groups.iter().map(|group| Key::new(settings, group, aloft)).collect();
+        let departures = journal.as_mut().map(Journal::departures).unwrap_or_default();
+        for (name, slot, free) in departures {
+            if let Some(key) = keys.iter_mut().find(|key| key.name == name) {
+                key.log.held_until(slot, free);
+            }
+        }
+        let link = window.as_ref().map(|window| window.state());
+        let standing = if window.is_some() { Standing::Arriving } else { Standing::Single };
+        let (breaker, numbers) = (Breaker::default(), Slots::new());
+        let state =
+            State { keys, breaker, slots: max_concurrency, places: 0, numbers, standing, link, told: None };
+        Self { state: Mutex::new(state), queue_length: settings.queue_length, window, journal, aloft }
     }
 
     /// Waits for the right to send one request with this key, until `deadline` at the latest.
@@ -126,66 +143,74 @@ impl Gate {
         lane: Lane,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
-        let (place, mut waiting) = {
-            let mut state = self.lock();
-            match state.turn(key, lane, None, Instant::now(), deadline) {
-                Turn::Go { ahead_after_pause, tries_circuit } => {
-                    return Ok(self.go(&mut state, key, ahead_after_pause, tries_circuit));
-                }
-                Turn::Refused(refusal) => return Err(refusal),
-                Turn::Wait(_) if state.keys[key].queue.ahead_of(lane, None) >= self.queue_length => {
-                    let refusal = Refusal::new(ErrorCode::Overloaded, "the queue for the vendor is full");
-                    return Err(refusal.retry_at(Instant::now() + SOON));
-                }
-                Turn::Wait(waiting) => {
+        let mut place: Option<Place<'_>> = None;
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                let ticket = place.as_ref().map(|place| place.ticket);
+                let next = match state.turn(key, lane, ticket, now, deadline) {
+                    Turn::Refused(refusal) => return Err(refusal),
+                    Turn::Wait(waiting) if place.is_some() && now >= deadline => {
+                        return Err(too_late(waiting, now));
+                    }
+                    Turn::Wait(_)
+                        if place.is_none()
+                            && state.keys[key].queue.ahead_of(lane, None) >= self.queue_length =>
+                    {
+                        let refusal = Refusal::new(ErrorCode::Overloaded, "the queue for the vendor is full");
+                        return Err(refusal.retry_at(now + SOON));
+                    }
+                    Turn::Wait(waiting) => Next::Wait(waiting),
+                    Turn::Go(turn) => {
+                        let permit = Permit::new(self, &mut state, key, turn);
+                        if state.standing != Standing::Together {
+                            return Ok(permit);
+                        }
+                        Next::Ask(permit)
+                    }
+                };
+                // Also before asking: whoever comes meanwhile comes later.
+                if place.is_none() {
                     let number = state.next_number();
                     let (ticket, bell) = state.keys[key].queue.enter(lane, number);
-                    (Place { gate: self, key, ticket, bell }, waiting)
+                    place = Some(Place { gate: self, key, ticket, bell });
                 }
-            }
-        };
-        loop {
-            let wake = waiting.map_or(deadline, |until| until.min(deadline));
-            tokio::select! {
-                () = place.bell.notified() => {}
-                () = tokio::time::sleep_until(wake) => {}
-            }
-            let mut state = self.lock();
-            let now = Instant::now();
-            waiting = match state.turn(key, lane, Some(place.ticket), now, deadline) {
-                Turn::Go { ahead_after_pause, tries_circuit } => {
-                    return Ok(self.go(&mut state, key, ahead_after_pause, tries_circuit));
-                }
-                Turn::Refused(refusal) => return Err(refusal),
-                Turn::Wait(waiting) if now >= deadline => return Err(too_late(waiting, now)),
-                Turn::Wait(waiting) => waiting,
+                next
             };
+            match next {
+                Next::Ask(mut permit) => match self.ask(&mut permit, lane, deadline).await {
+                    Asked::Granted => return Ok(permit),
+                    // It comes back before the turn is asked for again.
+                    Asked::Denied => drop(permit),
+                    Asked::TooLate => return Err(too_late(None, Instant::now())),
+                },
+                Next::Wait(waiting) => {
+                    let wake = waiting.map_or(deadline, |until| until.min(deadline));
+                    let rung = async {
+                        match &place {
+                            Some(place) => place.bell.notified().await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = rung => {}
+                        () = tokio::time::sleep_until(wake) => {}
+                    }
+                }
+            }
         }
     }
 
-    fn go(
-        self: &Arc<Self>,
-        state: &mut State,
-        key: usize,
-        ahead_after_pause: bool,
-        tries_circuit: bool,
-    ) -> Permit {
-        state.slots -= 1;
-        state.keys[key].log.take();
-        if ahead_after_pause {
-            state.keys[key].pause.probe();
-        }
-        if tries_circuit {
-            state.breaker.trying();
-        }
-        Permit { gate: Arc::clone(self), key, ahead_after_pause, tries_circuit, fate: Fate::Held }
-    }
-
-    /// What each key may still send, in the order of the keys.
+    /// What each key may still send, in the order of the keys: as much as both its own log and the shared one allow, as
+    /// far as is known here.
     #[must_use]
     pub fn keys(&self, now: Instant) -> Vec<KeyState> {
-        let look = |key: &mut Key| KeyState { remaining: key.log.free(now), pause: key.pause.left(now) };
-        self.lock().keys.iter_mut().map(look).collect()
+        let mut state = self.lock();
+        state.notice(now);
+        let standing = state.standing;
+        let look = |key: &mut Key| KeyState { remaining: key.remaining(standing, now), pause: key.pause.left(now) };
+        state.keys.iter_mut().map(look).collect()
     }
 
     /// The state of the circuit.
@@ -206,65 +231,48 @@ impl Gate {
     }
 }
 
-impl State {
-    /// Whether a place of this key may go at `now`; `ticket` is `None` for who has no place yet.
-    fn turn(
-        &mut self,
-        key: usize,
-        lane: Lane,
-        ticket: Option<Ticket>,
-        now: Instant,
-        deadline: Instant,
-    ) -> Turn {
-        let tries_circuit = match self.breaker.say(now) {
-            breaker::Say::Go => false,
-            breaker::Say::Try => true,
-            breaker::Say::Refused(until) => {
-                let detail = "the vendor has failed several times in a row and is left alone for a while";
-                return Turn::Refused(Refusal::new(ErrorCode::UpstreamCircuitOpen, detail).retry_at(until));
-            }
-        };
-        let slots = self.slots;
-        let key = &mut self.keys[key];
-        let ahead = key.queue.ahead_of(lane, ticket);
-        let ahead_after_pause = match key.pause.say(now) {
-            pause::Say::Go => false,
-            pause::Say::Probe => true,
-            pause::Say::Probing => return Turn::Wait(None),
-            pause::Say::Until(until) if until > deadline => {
-                let refusal = Refusal::new(ErrorCode::RateLimitExceeded, "the vendor asks for a pause");
-                return Turn::Refused(refusal.retry_at(until));
-            }
-            pause::Say::Until(until) => return Turn::Wait(Some(until)),
-        };
-        let reserve = if lane == Lane::Lookup { 0 } else { key.reserve };
-        let needed = ahead + 1 + reserve;
-        let free = key.log.free(now);
-        if needed > free {
-            let at = key.log.nth_free(needed - free, now);
-            if at > deadline {
-                let detail = "the requests that the vendor allows in a minute are used up";
-                return Turn::Refused(Refusal::new(ErrorCode::RateLimitExceeded, detail).retry_at(at));
-            }
-            return Turn::Wait(Some(at));
+/// What a place does next.
+enum Next {
+    /// Asks the shared window.
+    Ask(Permit),
+    /// Until then, where it is known, or until the bell rings.
+    Wait(Option<Instant>),
+}
+
+impl Key {
+    fn new(settings: &Settings, group: &Group, aloft: Duration) -> Self {
+        let limit = group.limit.unwrap_or(settings.requests_per_minute);
+        Self {
+            name: group.name,
+            log: Log::default(),
+            share: Share::new(limit as usize, settings.replicas_fallback, MINUTE + aloft),
+            reserve: settings.reserve.unwrap_or(limit / 3) as usize,
+            pause: Pause::default(),
+            queue: Queue::default(),
+            asking: 0,
+            full: [None; 2],
+            probing: None,
         }
-        if ahead > 0 || slots == 0 {
-            return Turn::Wait(None);
-        }
-        Turn::Go { ahead_after_pause, tries_circuit }
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.places += 1;
-        self.places
+    fn remaining(&mut self, standing: Standing, now: Instant) -> usize {
+        let own = self.log.free(self.share.most(standing, now), now);
+        let counted = self.counted(now);
+        match standing {
+            Standing::Together => own.min(self.share.left(counted, now)),
+            Standing::Single | Standing::Arriving | Standing::Alone => own,
+        }
     }
 
-    /// Wakes those of each key who may go now that something is free, who came first of them first: connections are
-    /// everybody's, and no key is to hold the others back.
-    fn wake_first(&self) {
-        let mut first: Vec<_> = self.keys.iter().filter_map(|key| key.queue.first()).collect();
-        first.sort_unstable_by_key(|((_, number), _)| *number);
-        first.iter().for_each(|(_, bell)| bell.notify_one());
+    /// How many of the own log the shared one counts, too.
+    fn counted(&mut self, now: Instant) -> usize {
+        self.log.used(now).saturating_sub(self.asking)
+    }
+
+    /// It was said what the shared window has left.
+    fn heard(&mut self, left: Left, now: Instant) {
+        let own = self.counted(now);
+        self.share.heard(left, own, now);
     }
 }
 
@@ -288,54 +296,6 @@ impl Drop for Place<'_> {
         state.keys[self.key].queue.leave(self.ticket);
         // Whoever was behind may be first now, and a bell that rang for this place rings on.
         state.wake_first();
-    }
-}
-
-impl Permit {
-    /// The request leaves now. From here on it counts, even if nothing more is ever heard of it.
-    pub fn sent(&mut self) {
-        self.fate = Fate::Sent;
-    }
-
-    /// Uses the permit up: says what became of the request that was sent with it.
-    pub fn spend(mut self, report: Report) {
-        self.fate = Fate::Settled;
-        self.settle(report);
-    }
-
-    fn settle(&self, report: Report) {
-        let now = Instant::now();
-        let mut state = self.gate.lock();
-        let opened = state.breaker.ended(report.health, self.tries_circuit, now);
-        state.slots += 1;
-        let key = &mut state.keys[self.key];
-        match report.answered {
-            Some(at) => key.log.answered(at),
-            None => key.log.give_back(),
-        }
-        if let Some(length) = report.limited {
-            key.pause.limited(length, fastrand::f64(), now);
-        } else if self.ahead_after_pause {
-            key.pause.probed(report.health == Health::Alive, now);
-        }
-        if opened || report.limited.is_some() || self.ahead_after_pause || self.tries_circuit {
-            // It may now be known of many that they cannot go in time, or that they can.
-            state.keys.iter().for_each(|key| key.queue.wake_all());
-        } else {
-            state.wake_first();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let answered = match self.fate {
-            Fate::Settled => return,
-            Fate::Held => None,
-            // The task that sent it is gone; the vendor may count it up to now.
-            Fate::Sent => Some(Instant::now()),
-        };
-        self.settle(Report { answered, health: Health::Unknown, limited: None });
     }
 }
 

@@ -5,64 +5,77 @@
 //! the beginning of its answer, and nobody but the vendor knows when; so its slot is taken from the first until a
 //! minute after the second.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
+
+use super::window::Slot;
 
 /// What the vendor counts by.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// The requests of the last minute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
-    limit: usize,
     /// Departed, or about to, and not answered.
-    aloft: usize,
+    aloft: BTreeSet<Slot>,
     /// When the slots of answered requests are free again, the earliest first.
-    frees: VecDeque<Instant>,
+    frees: VecDeque<(Instant, Slot)>,
 }
 
 impl Log {
-    /// An empty log of at most `limit` requests in any minute.
-    #[must_use]
-    pub fn new(limit: u32) -> Self {
-        Self { limit: limit as usize, aloft: 0, frees: VecDeque::new() }
-    }
-
-    /// How many more requests may leave now.
-    pub fn free(&mut self, now: Instant) -> usize {
-        while self.frees.front().is_some_and(|free| *free <= now) {
+    /// How many requests count now.
+    pub fn used(&mut self, now: Instant) -> usize {
+        while self.frees.front().is_some_and(|(free, _)| *free <= now) {
             self.frees.pop_front();
         }
-        self.limit.saturating_sub(self.aloft + self.frees.len())
+        self.aloft.len() + self.frees.len()
     }
 
-    /// When the `nth` slot from now (counted from 1) is free again, as far as is known: the slots of requests that
-    /// have no answer yet are free a minute from now at the earliest.
-    pub fn nth_free(&mut self, nth: usize, now: Instant) -> Instant {
+    /// How many more requests may leave now, of `most` in any minute.
+    pub fn free(&mut self, most: usize, now: Instant) -> usize {
+        most.saturating_sub(self.used(now))
+    }
+
+    /// When the `nth` slot of `most` from now (counted from 1) is free again, as far as is known: the slots of requests
+    /// that have no answer yet are free a minute from now at the earliest.
+    pub fn nth_free(&mut self, nth: usize, most: usize, now: Instant) -> Instant {
         // A limit that was lowered has to be grown into first.
-        let over = (self.aloft + self.frees.len()).saturating_sub(self.limit);
+        let over = self.used(now).saturating_sub(most);
         let place = (nth + over).saturating_sub(1);
-        self.frees.get(place).copied().unwrap_or(now + MINUTE)
+        self.frees.get(place).map_or(now + MINUTE, |(free, _)| *free)
     }
 
     /// Takes a slot. To be called only where [`Self::free`] is not 0.
-    pub fn take(&mut self) {
-        self.aloft += 1;
+    pub fn take(&mut self, slot: Slot) {
+        self.aloft.insert(slot);
     }
 
     /// The request never left: the slot is free again.
-    pub fn give_back(&mut self) {
-        self.aloft = self.aloft.saturating_sub(1);
+    pub fn give_back(&mut self, slot: Slot) {
+        self.aloft.remove(&slot);
     }
 
     /// The answer began at `at`, or it is known since then that none will come.
-    pub fn answered(&mut self, at: Instant) {
-        self.aloft = self.aloft.saturating_sub(1);
-        let free = at + MINUTE;
+    pub fn answered(&mut self, slot: Slot, at: Instant) {
+        self.aloft.remove(&slot);
+        self.held_until(slot, at + MINUTE);
+    }
+
+    /// Holds a slot until then, whatever it was taken for.
+    pub fn held_until(&mut self, slot: Slot, free: Instant) {
         // Answers may be told out of order, by little: the later entries are the likelier place.
-        let place = self.frees.iter().rposition(|other| *other <= free).map_or(0, |before| before + 1);
-        self.frees.insert(place, free);
+        let place = self.frees.iter().rposition(|(other, _)| *other <= free).map_or(0, |before| before + 1);
+        self.frees.insert(place, (free, slot));
+    }
+
+    /// Every slot that is held, and until when, where that is known.
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, Option<Instant>)> {
+        let aloft = self.aloft.iter().map(|slot| (*slot, None));
+        aloft.chain(self.frees.iter().map(|(free, slot)| (*slot, Some(*free))))
     }
 }
 
@@ -76,37 +89,38 @@ mod tests {
     async fn a_slot_is_taken_from_departure_until_a_minute_after_the_answer_began() {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
-        let mut log = Log::new(2);
-        log.take();
-        assert_eq!(log.free(at(0)), 1);
+        let mut log = Log::default();
+        log.take(Slot(1));
+        assert_eq!(log.free(2, at(0)), 1);
         // However long the answer takes, the vendor may not have counted yet.
-        assert_eq!(log.free(at(500)), 1);
-        log.answered(at(500));
-        assert_eq!(log.free(at(559)), 1);
-        assert_eq!(log.free(at(560)), 2);
+        assert_eq!(log.free(2, at(500)), 1);
+        log.answered(Slot(1), at(500));
+        assert_eq!(log.free(2, at(559)), 1);
+        assert_eq!(log.free(2, at(560)), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_never_left_is_given_back() {
         let now = Instant::now();
-        let mut log = Log::new(1);
-        log.take();
-        assert_eq!(log.free(now), 0);
-        log.give_back();
-        assert_eq!(log.free(now), 1);
+        let mut log = Log::default();
+        log.take(Slot(1));
+        assert_eq!(log.free(1, now), 0);
+        log.give_back(Slot(1));
+        assert_eq!(log.free(1, now), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_next_slots_are_known_by_their_answers() {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
-        let mut log = Log::new(3);
-        (0..3).for_each(|_| log.take());
-        log.answered(at(7));
-        log.answered(at(5));
-        assert_eq!(log.nth_free(1, at(8)), at(65));
-        assert_eq!(log.nth_free(2, at(8)), at(67));
-        assert_eq!(log.nth_free(3, at(8)), at(68), "under way: a minute from now at the earliest");
+        let mut log = Log::default();
+        (0..3).for_each(|slot| log.take(Slot(slot)));
+        log.answered(Slot(0), at(7));
+        log.answered(Slot(1), at(5));
+        assert_eq!(log.nth_free(1, 3, at(8)), at(65));
+        assert_eq!(log.nth_free(2, 3, at(8)), at(67));
+        assert_eq!(log.nth_free(3, 3, at(8)), at(68), "under way: a minute from now at the earliest");
+        assert_eq!(log.nth_free(1, 2, at(8)), at(67), "one too many has to leave first");
     }
 
     proptest! {
@@ -119,32 +133,34 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let start = runtime.expect("a runtime").block_on(async { Instant::now() });
-            let mut log = Log::new(limit);
+            let (limit, mut log) = (limit as usize, Log::default());
             let mut now = 0u64;
             // Requests without an answer: when it begins, when the vendor counts.
-            let mut aloft: Vec<u64> = Vec::new();
+            let mut aloft: Vec<(u64, Slot)> = Vec::new();
             let mut counted: Vec<u64> = Vec::new();
-            for (gap, takes, share, leaves) in steps {
+            for (number, (gap, takes, share, leaves)) in steps.into_iter().enumerate() {
                 now += gap;
                 aloft.sort_unstable();
-                while aloft.first().is_some_and(|end| *end <= now) {
-                    log.answered(start + Duration::from_millis(aloft.remove(0)));
+                while aloft.first().is_some_and(|(end, _)| *end <= now) {
+                    let (end, slot) = aloft.remove(0);
+                    log.answered(slot, start + Duration::from_millis(end));
                 }
-                if log.free(start + Duration::from_millis(now)) == 0 {
+                if log.free(limit, start + Duration::from_millis(now)) == 0 {
                     continue;
                 }
-                log.take();
+                let slot = Slot(number as u128);
+                log.take(slot);
                 if leaves {
-                    aloft.push(now + takes);
+                    aloft.push((now + takes, slot));
                     counted.push(now + takes * share / 100);
                 } else {
-                    log.give_back();
+                    log.give_back(slot);
                 }
             }
             counted.sort_unstable();
             for (first, begin) in counted.iter().enumerate() {
                 let within = counted[first..].iter().take_while(|t| **t < begin + 60_000).count();
-                prop_assert!(within <= limit as usize, "{within} within a minute of {begin}: {counted:?}");
+                prop_assert!(within <= limit, "{within} within a minute of {begin}: {counted:?}");
             }
         }
     }

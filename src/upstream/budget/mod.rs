@@ -3,13 +3,36 @@
 //! [`log`] counts what one key has sent in the last minute, [`pause`] and [`breaker`](super::breaker) say when nothing
 //! may be sent at all, `queue` holds who waits, and [`gate`] puts them together into a [`Permit`](gate::Permit).
 //! The first four are pure: the time is passed in.
+//!
+//! Where several replicas send with the same key, [`window`] is the log that they share, [`shared`] keeps it in Redis,
+//! and `share` says how much one replica may send without it. [`journal`] keeps the last minute across a restart.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 pub mod gate;
+pub mod journal;
 pub mod log;
 pub mod pause;
 mod queue;
+mod share;
+pub mod shared;
+pub mod window;
+
+/// What a gate is tied to beyond its own memory.
+#[derive(Default)]
+pub struct Ties {
+    /// What the replicas share.
+    pub window: Option<Arc<dyn window::Window>>,
+    /// What outlives a restart.
+    pub journal: Option<journal::Journal>,
+}
+
+impl fmt::Debug for Ties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, journal } = self;
+        f.debug_struct("Ties").field("window", &window.is_some()).field("journal", journal).finish()
+    }
+}
 
 /// The `budget.*` settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

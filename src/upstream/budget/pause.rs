@@ -68,6 +68,14 @@ impl Pause {
         until
     }
 
+    /// Another replica was asked for a pause until then. A longer one is not cut short.
+    pub fn hold(&mut self, until: Instant) {
+        match self.0 {
+            State::Until(longer) if longer > until => {}
+            State::Until(_) | State::None | State::Probing => self.0 = State::Until(until),
+        }
+    }
+
     /// The one that went ahead ended: with an answer that is no 429, or without saying anything about the pause.
     pub fn probed(&mut self, answered: bool, now: Instant) {
         if self.0 == State::Probing {

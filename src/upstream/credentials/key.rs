@@ -8,6 +8,7 @@ use std::fmt;
 
 use http::HeaderValue;
 use memchr::memmem;
+use ring::digest;
 use zeroize::Zeroizing;
 
 /// An API key of the vendor: 1 to 4096 bytes of visible ASCII (0x21 to 0x7e), which is what fits into a header field
@@ -61,6 +62,20 @@ impl ApiKey {
     pub fn occurs_in_json(&self, body: &[u8]) -> bool {
         self.occurs_in(body)
             || (memchr::memchr(b'\\', body).is_some() && self.occurs_in(&without_escapes(body)))
+    }
+
+    /// What stands for the key where others can read it: half of a SHA-256 over what it is for and the key. Whoever
+    /// guesses the key can tell that the guess was right, and nothing else.
+    #[must_use]
+    pub fn digest(&self, purpose: &[u8]) -> [u8; 16] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        // The length keeps purposes apart of which one begins as the other.
+        context.update(&(purpose.len() as u64).to_be_bytes());
+        context.update(purpose);
+        context.update(&self.0);
+        let mut half = [0; 16];
+        half.copy_from_slice(&context.finish().as_ref()[..16]);
+        half
     }
 
     /// Whether both are one key. Answers "did the file change"; no caller can time it, so it is not constant-time.
@@ -169,6 +184,15 @@ mod tests {
         assert!(key.header_value().is_sensitive());
         assert!(!format!("{:?}", key.header_value()).contains("canary"));
         assert_eq!(key.header_value().as_bytes(), b"canary-0071e5");
+    }
+
+    #[test]
+    fn a_digest_tells_keys_and_purposes_apart() {
+        let digest = |raw: &str, purpose: &str| key(raw).digest(purpose.as_bytes());
+        assert_eq!(digest("0071e5", "a"), digest("0071e5\n", "a"));
+        let all = [("0071e5", "a"), ("0071e6", "a"), ("0071e5", "b"), ("a0071e5", ""), ("071e5", "a0")];
+        let all = all.map(|(raw, purpose)| digest(raw, purpose));
+        assert_eq!(std::collections::BTreeSet::from(all).len(), 5);
     }
 
     #[test]

@@ -5,10 +5,16 @@ use proptest::prelude::*;
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::upstream::{budget::log::MINUTE, scripted::settle};
+use crate::upstream::{breaker::Health, scripted::settle};
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
+}
+
+/// A gate that shares nothing.
+fn alone(settings: &Settings, limits: &[Option<u32>], slots: usize) -> Arc<Gate> {
+    let groups: Vec<_> = (0..).zip(limits).map(|(n, limit)| Group { name: Name([n; 16]), limit: *limit }).collect();
+    Arc::new(Gate::new(settings, &groups, slots, seconds(15), Ties::default()))
 }
 
 fn gate(limit: u32, slots: usize) -> Arc<Gate> {
@@ -19,7 +25,7 @@ fn gate(limit: u32, slots: usize) -> Arc<Gate> {
         queue_timeout: seconds(2),
         queue_length: 100,
     };
-    Arc::new(Gate::new(&settings, &[None, Some(2)], slots))
+    alone(&settings, &[None, Some(2)], slots)
 }
 
 async fn ask(gate: &Arc<Gate>, lane: Lane, patience: u64) -> Result<Permit, Refusal> {
@@ -91,7 +97,7 @@ async fn a_connection_goes_to_who_came_first_whichever_the_key() {
         queue_length: 100,
     };
     for keys in [[1, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]] {
-        let gate = Arc::new(Gate::new(&settings, &[None, None], 1));
+        let gate = alone(&settings, &[None, None], 1);
         let busy = ask(&gate, Lane::Lookup, 0).await.expect("free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut callers = Vec::new();
@@ -204,7 +210,7 @@ async fn the_queue_is_as_long_as_the_places_ahead() {
         queue_timeout: seconds(2),
         queue_length: 10,
     };
-    let gate = Arc::new(Gate::new(&settings, &[None], 1));
+    let gate = alone(&settings, &[None], 1);
     let _busy = ask(&gate, Lane::Lookup, 0).await.expect("free");
     let come = |lane| {
         let gate = Arc::clone(&gate);

@@ -1,0 +1,159 @@
+//! Attends to the shared window: hears what it says, and tells it on its return what was sent without it.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::{
+    sync::{broadcast::error::RecvError, watch},
+    time::{Instant, sleep},
+};
+
+use super::{Gate, Key, MINUTE};
+use crate::{
+    replicas,
+    upstream::budget::{
+        share::Standing,
+        window::{Departure, Known, Left, Slot, Window},
+    },
+};
+
+/// Where the window did not take what it was told, it is told again after this.
+const AGAIN: Duration = Duration::from_millis(100);
+
+impl Gate {
+    /// Attends to the shared window for as long as there is one; returns at once where there is none. One task has to
+    /// do this: without it nothing leaves while Redis is there.
+    pub async fn attend(&self) {
+        let Some(window) = self.window.as_deref() else { return };
+        let (mut link, mut news) = (window.state(), window.news());
+        loop {
+            link.borrow_and_update();
+            let apart = self.apart();
+            if apart {
+                // What was said before says nothing any more.
+                news = window.news();
+            }
+            if apart && !self.join(window, &link).await {
+                tokio::select! {
+                    changed = link.changed() => if changed.is_err() { return },
+                    () = sleep(AGAIN) => {}
+                }
+                continue;
+            }
+            tokio::select! {
+                changed = link.changed() => if changed.is_err() { return },
+                said = news.recv() => match said {
+                    Ok(news) => if let Some((name, left)) = Left::said(&news) {
+                        let mut state = self.lock();
+                        if let Some(key) = state.keys.iter_mut().find(|key| key.name == name) {
+                            key.told(left, Instant::now());
+                        }
+                    },
+                    Err(RecvError::Lagged(_)) => self.ask_anew(window).await,
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    /// Whether the window is there and has not been told yet what is known here.
+    fn apart(&self) -> bool {
+        let mut state = self.lock();
+        state.notice(Instant::now());
+        matches!(state.standing, Standing::Arriving | Standing::Alone)
+            && matches!(state.told, Some(replicas::State::Together(_)))
+    }
+
+    /// Tells the window of what counts, until it knows everything, and relies on it from then on. False where it was
+    /// gone meanwhile.
+    async fn join(&self, window: &dyn Window, link: &watch::Receiver<replicas::State>) -> bool {
+        let mut known: HashSet<Slot> = HashSet::new();
+        let mut first = true;
+        loop {
+            let unknown: Vec<(usize, Known)> = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                state.notice(now);
+                if link.has_changed().unwrap_or(true) {
+                    // It may have been gone, and have come back empty.
+                    return false;
+                }
+                let mut unknown = Vec::new();
+                for (place, key) in state.keys.iter_mut().enumerate() {
+                    if first {
+                        key.share.forget();
+                    }
+                    let departures = key.departures(&known, now);
+                    if first || !departures.is_empty() {
+                        known.extend(departures.iter().map(|departure| departure.slot));
+                        unknown.push((place, self.known(key, departures, now)));
+                    }
+                }
+                if unknown.is_empty() {
+                    let was = std::mem::replace(&mut state.standing, Standing::Together);
+                    for key in &mut state.keys {
+                        if was == Standing::Alone {
+                            key.share.back(now);
+                        }
+                        key.queue.wake_all();
+                    }
+                    return true;
+                }
+                unknown
+            };
+            first = false;
+            for (place, known) in unknown {
+                let Ok(left) = window.push(known).await else { return false };
+                self.lock().keys[place].heard(left, Instant::now());
+            }
+        }
+    }
+
+    /// Asks what is left, since something that was said was not heard.
+    async fn ask_anew(&self, window: &dyn Window) {
+        let asks: Vec<Known> = {
+            let mut state = self.lock();
+            let now = Instant::now();
+            state.keys.iter_mut().for_each(|key| key.share.missed(now));
+            state.keys.iter().map(|key| self.known(key, Vec::new(), now)).collect()
+        };
+        for (place, ask) in asks.into_iter().enumerate() {
+            // Where there is no answer, nothing is left until more is said.
+            if let Ok(left) = window.push(ask).await {
+                self.lock().keys[place].told(left, Instant::now());
+            }
+        }
+    }
+
+    fn known(&self, key: &Key, departures: Vec<Departure>, now: Instant) -> Known {
+        let (limit, pause) = (key.share.limit(), key.pause.left(now));
+        Known { budget: key.name, limit, aloft: self.aloft, pause, departures }
+    }
+}
+
+impl Key {
+    /// What counts and is not known to the window.
+    fn departures(&mut self, known: &HashSet<Slot>, now: Instant) -> Vec<Departure> {
+        self.log.used(now);
+        let unknown = self.log.slots().filter(|(slot, _)| !known.contains(slot));
+        let departure = |(slot, free): (Slot, Option<Instant>)| {
+            let frees = free.map(|free| free.saturating_duration_since(now).min(MINUTE));
+            Departure { slot, frees }
+        };
+        unknown.map(departure).collect()
+    }
+
+    /// All replicas were told what is left.
+    fn told(&mut self, left: Left, now: Instant) {
+        self.heard(left, now);
+        let waited = self.full != [None; 2] || self.probing.is_some();
+        self.probing = None;
+        for (lane, reserve) in [0, self.reserve].into_iter().enumerate() {
+            if left.slots > reserve {
+                self.full[lane] = None;
+            }
+        }
+        if let Some((_, bell)) = self.queue.first().filter(|_| waited) {
+            bell.notify_one();
+        }
+    }
+}

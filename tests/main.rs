@@ -5,6 +5,7 @@
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
+//! - `replicas`: the link to Redis, against a real one that goes, hangs and comes back.
 //! - `sandbox`: the simulated vendor, over its own sockets.
 //! - `settings`: layers, problems and their names.
 //! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
@@ -15,6 +16,7 @@ mod disk;
 mod gateway;
 mod house;
 mod listener;
+mod replicas;
 mod sandbox;
 mod settings;
 mod shield;

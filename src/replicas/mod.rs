@@ -7,10 +7,41 @@
 //! Promised: nobody waits longer than `cache.shared.timeout` for it, and nobody at all while it is known to be gone;
 //! that it is gone, and that it is back, is said once each.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+mod address;
+mod errands;
+mod exchange;
+mod heart;
+mod line;
+mod reason;
+mod standing;
+mod trust;
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    task::{AbortHandle, JoinHandle},
+    time::{Instant, timeout},
+};
+
+use crate::clock::{Clock, UnixMillis};
+use address::Address;
+use errands::Errands;
+use exchange::Exchange;
+use heart::{Heart, LEAVE, Tick};
+use reason::Reason;
+
+/// How long a start waits for Redis.
+const START: Duration = Duration::from_millis(500);
+
+/// As many news lie ready for one who is slow to hear them.
+const NEWS: usize = 1024;
 
 /// Where Redis is, and how long to wait for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,7 +72,8 @@ impl Script {
     }
 }
 
-/// What a script returned: byte strings, numbers as their decimal digits.
+/// What a script returned: byte strings, numbers as their decimal digits, nil as the empty string. A single value is a
+/// list of one, and nil alone an empty list.
 pub type Reply = Vec<Bytes>;
 
 /// There was no answer in time, or nobody to give one.
@@ -53,7 +85,8 @@ pub struct Gone;
 pub enum State {
     /// It answers. So many replicas, this one among them, said lately that they are there; at least 1.
     Together(u32),
-    /// It does not. So many were last seen; 0 where it was never reached.
+    /// It does not. So many were last seen; 0 where it was never reached. Where it goes a moment after it came back, as
+    /// many as were seen before, for not all may have come back with it.
     Alone(u32),
 }
 
@@ -66,16 +99,23 @@ pub struct News {
     pub payload: Bytes,
 }
 
-/// The connection to Redis, kept up by a task of its own.
+/// The connection to Redis, kept up by a task of its own. Both end with the last who holds it.
 pub struct Link {
     prefix: String,
-    state: watch::Sender<State>,
+    exchange: Arc<Exchange>,
+    errands: Errands,
+    errand: AbortHandle,
+    heart: Mutex<Option<JoinHandle<()>>>,
+    member: String,
     news: broadcast::Sender<News>,
+    clock: Arc<Clock>,
+    tick: Arc<Mutex<Option<Tick>>>,
 }
 
 impl Link {
-    /// Connects, waits a moment for that, and goes on trying for as long as the link lives. `namespace` keeps apart the
-    /// gateways that share a Redis and nothing else; `channels` are those whose news are wanted.
+    /// Connects, waits for half a second at the most until it succeeds, and goes on trying for as long as the link lives.
+    /// `namespace` keeps apart the gateways that share a Redis and nothing else; `channels` are those whose news are
+    /// wanted, by their bare names: a script publishes on [`Link::name`]`("channel", b"…")`.
     ///
     /// # Errors
     /// Where the settings can never work: a URL that is none, roots that cannot be read.
@@ -83,40 +123,76 @@ impl Link {
         settings: &Settings,
         namespace: &str,
         channels: &'static [&'static str],
-    ) -> std::io::Result<Arc<Self>> {
-        let _ = (settings, channels);
-        Ok(Arc::new(Self {
-            prefix: format!("callgate:1:{namespace}:"),
-            state: watch::Sender::new(State::Alone(0)),
-            news: broadcast::Sender::new(64),
-        }))
+        clock: Arc<Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let address = Address::read(settings)?;
+        let member = random()?;
+        let exchange = Arc::new(Exchange::new(settings.timeout));
+        let (errands, waiting) = Errands::new();
+        let (news, tick) = (broadcast::Sender::new(NEWS), Arc::default());
+        let prefix = format!("callgate:1:{namespace}:");
+        let heart = Heart {
+            exchange: Arc::clone(&exchange),
+            address,
+            set: name(&prefix, "replicas", b""),
+            member: member.clone(),
+            channels: (name(&prefix, "channel", b""), channels),
+            news: news.clone(),
+            tick: Arc::clone(&tick),
+        };
+        let mut state = exchange.state.subscribe();
+        let link = Self {
+            prefix,
+            errand: tokio::spawn(waiting.run(Arc::clone(&exchange))).abort_handle(),
+            heart: Mutex::new(Some(tokio::spawn(heart.run()))),
+            exchange,
+            errands,
+            member,
+            news,
+            clock,
+            tick,
+        };
+        if timeout(START, state.changed()).await.is_err() {
+            link.exchange.fall(None, &Reason::NoAnswer);
+        }
+        Ok(Arc::new(link))
     }
 
     /// The name of a key or channel: what it is, and which.
     #[must_use]
     pub fn name(&self, kind: &str, which: &[u8]) -> Vec<u8> {
-        [self.prefix.as_bytes(), kind.as_bytes(), b":", which].concat()
+        name(&self.prefix, kind, which)
     }
 
-    /// Runs a script, and waits for its answer for `cache.shared.timeout` at the most.
+    /// Runs a script, and waits for its answer for `cache.shared.timeout` at the most. It may touch what it is given the
+    /// names of, and nothing else.
     ///
     /// # Errors
-    /// [`Gone`], at once where that is known. Whether the script ran is not known then.
+    /// [`Gone`], at once where that is known. Whether the script ran is not known then. So too where Redis answers with
+    /// an error, which is logged now and then.
     pub async fn run(&self, script: &Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Reply, Gone> {
-        let _ = (script.0, keys, arguments);
-        Err(Gone)
+        self.exchange.run(script, keys, arguments).await
     }
 
     /// Runs a script in its time, after those that were posted before, and tells nobody what it said. Lost where Redis
-    /// is gone.
+    /// is gone, and where too many are waiting.
     pub fn post(&self, script: Script, keys: Vec<Vec<u8>>, arguments: Vec<Vec<u8>>) {
-        let _ = (script.0, keys, arguments);
+        if !self.errands.put(script, keys, arguments) {
+            let dropped = self.errands.dropped();
+            self.exchange.complain(|| tracing::warn!(dropped, "redis is too slow for what is to be told it"));
+        }
+    }
+
+    /// How many posted scripts found too many waiting, since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.errands.dropped()
     }
 
     /// Whether Redis can be relied on, now and from now on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
-        self.state.subscribe()
+        self.exchange.state.subscribe()
     }
 
     /// What is published from now on. News are lost while the link is down, and by who lags behind: what must not be
@@ -125,10 +201,54 @@ impl Link {
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }
+
+    /// What Redis's clock showed, or shows, at a time of day here: microseconds since 1970, right to within
+    /// `cache.shared.timeout`. `None` until it was asked once.
+    #[must_use]
+    pub fn redis_micros(&self, at: UnixMillis) -> Option<i64> {
+        let tick = (*self.tick.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = at.0.saturating_sub(self.clock.at(tick.here).0);
+        Some(tick.there.saturating_add(since.saturating_mul(1_000)))
+    }
+
+    /// Tells the others that this replica is no longer there, and waits for what was posted; both within
+    /// `cache.shared.timeout`. The link can be used on, but nobody counts it, and it does not come back where it goes.
+    pub async fn leave(&self) {
+        let deadline = Instant::now() + self.exchange.timeout();
+        let heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(heart) = heart {
+            // A beat after the farewell would bring it back.
+            heart.abort();
+            drop(heart.await);
+        }
+        drop(self.exchange.run(&LEAVE, &[self.name("replicas", b"")], &[self.member.as_bytes()]).await);
+        self.errands.done(deadline.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.errand.abort();
+        if let Some(heart) = self.heart.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            heart.abort();
+        }
+    }
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("state", &*self.state.borrow()).finish_non_exhaustive()
+        f.debug_struct("Link").field("state", &*self.exchange.state.borrow()).finish_non_exhaustive()
     }
+}
+
+fn name(prefix: &str, kind: &str, which: &[u8]) -> Vec<u8> {
+    [prefix.as_bytes(), kind.as_bytes(), b":", which].concat()
+}
+
+/// A name for this replica that no other has: 128 bits in hexadecimal digits.
+fn random() -> io::Result<String> {
+    let mut bits = [0; 16];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    source.fill(&mut bits).map_err(|_| io::Error::other("no random numbers are to be had"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
 }

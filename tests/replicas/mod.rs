@@ -1,0 +1,10 @@
+//! What replicas share, against a real Redis: `redis` starts and torments it, `link` is about the connection, `entry`
+//! about how it is entered, `fate` about a Redis that goes and comes back.
+//!
+//! Where there is no `redis-server` they say so and leave it at that.
+
+mod entry;
+mod fate;
+mod link;
+pub(crate) mod redis;
+mod world;

@@ -74,7 +74,10 @@ async fn one_that_hangs_is_asked_no_more_until_it_goes_on() {
 
     redis.pause();
     let began = Instant::now();
-    while echo(&link, "anybody").await.is_err() && *link.state().borrow() != State::Alone(1) {}
+    within(async {
+        while *link.state().borrow() != State::Alone(1) && echo(&link, "anybody").await.is_err() {}
+    })
+    .await;
     assert!(began.elapsed() >= SHORT * 2, "not for less than three");
     alone(&link).await;
     // From now on nobody waits.
@@ -150,7 +153,7 @@ async fn one_slow_answer_changes_nothing_for_however_many_wait() {
         assert!(answer == Err(Gone) || answer == Ok(vec![i.to_string().into()]), "{i}: {answer:?}");
     }
     // Late answers are nobody else's.
-    while echo(&link, "mine").await != Ok(vec!["mine".into()]) {}
+    within(async { while echo(&link, "mine").await != Ok(vec!["mine".into()]) {} }).await;
     for i in 0..100 {
         let word = i.to_string();
         assert_eq!(echo(&link, &word).await, Ok(vec![word.into()]));

@@ -5,7 +5,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    path::Path,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
@@ -86,7 +86,8 @@ impl Redis {
         command.args(&self.arguments).stdout(Stdio::piped());
         let mut child = command.spawn().expect("redis-server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept"));
+        let ready =
+            lines.by_ref().map_while(Result::ok).any(|line| line.contains("eady to accept connections"));
         // What it says later is read, so that it does not wait for a reader.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         if !ready {
@@ -97,13 +98,8 @@ impl Redis {
         true
     }
 
-    fn socket(&self) -> std::path::PathBuf {
+    fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
-    }
-
-    /// A directory that lives as long as this.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// Where it is, without user and password.

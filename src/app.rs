@@ -5,6 +5,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -22,12 +23,12 @@ use crate::{
     drain::{self, Ended, Gate, Signals},
     lookup::Lookup,
     metrics::Metrics,
-    settings::Settings,
     replicas::{self, Link},
-    store::{CHANNELS, Namespace, Seal, SealError, Store},
+    settings::Settings,
+    store::{self, DiskSettings, Namespace, Seal, SealError, Store, Terms},
     upstream::{
         Upstream,
-        budget::Ties,
+        budget::{self, Ties, journal::Journal, window::Window},
         client::HttpVendor,
         credentials::{Credentials, OpenError},
         vendor::Vendor,
@@ -36,6 +37,9 @@ use crate::{
 
 /// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// What is published among the replicas, and listened to.
+const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, budget::shared::CHANNEL];
 
 /// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
 const DESCRIPTORS_BESIDE: usize = 32;
@@ -144,6 +148,10 @@ impl App {
         };
         let namespace = Namespace { origin, workspaces };
         let metrics = Arc::new(Metrics::new());
+        let ties = Ties {
+            window: link.clone().map(|link| Arc::new(link) as Arc<dyn Window>),
+            journal: journal(settings.store.disk.as_ref(), settings.upstream.response_timeout, &clock).await,
+        };
         let upstream = Upstream::new(
             settings.upstream,
             &settings.budget,
@@ -151,7 +159,7 @@ impl App {
             vendor,
             Arc::clone(&clock),
             Arc::clone(&metrics),
-            Ties::default(),
+            ties,
         );
         let terms = Terms {
             namespace,
@@ -284,9 +292,26 @@ impl Gate for Stages {
 }
 
 /// The link to the other replicas of gateways before the same vendor.
-async fn link(replicas: &replicas::Settings, origin: &str, clock: &Arc<Clock>) -> Result<Arc<Link>, BindError> {
+async fn link(
+    replicas: &replicas::Settings,
+    origin: &str,
+    clock: &Arc<Clock>,
+) -> Result<Arc<Link>, BindError> {
     let namespace = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(origin.as_bytes()));
-    Link::open(replicas, &namespace, &CHANNELS, Arc::clone(clock)).await.map_err(BindError::Replicas)
+    Link::open(replicas, &namespace, CHANNELS, Arc::clone(clock)).await.map_err(BindError::Replicas)
+}
+
+/// Where the last minute of requests is written down, beside the calls that are kept on disk.
+async fn journal(
+    disk: Option<&DiskSettings>,
+    response_timeout: Duration,
+    clock: &Arc<Clock>,
+) -> Option<Journal> {
+    let mut path = disk?.path.clone().into_os_string();
+    path.push(".departures");
+    let clock = Arc::clone(clock);
+    let open = move || Journal::open(path.as_ref(), clock, response_timeout);
+    tokio::task::spawn_blocking(open).await.ok().flatten()
 }
 
 async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, BindError> {

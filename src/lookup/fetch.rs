@@ -49,7 +49,7 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         }
         Turn::Landed(leader, landing) => {
             let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
-            let answer = fetch.decide(handed_on::read(landing), true).answer;
+            let answer = fetch.decide(handed_on::read(*landing), true).answer;
             (leader, answer.collapsed(&ask.directives), None)
         }
         Turn::Ours(leader, lease, lane, Ok(permit)) => {

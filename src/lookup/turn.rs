@@ -20,7 +20,7 @@ pub(super) enum Turn {
     /// It may ask the vendor, or was refused that.
     Ours(Leader, Lease, Lane, Result<Permit, Refusal>),
     /// Another replica's flight brought what it wants.
-    Landed(Leader, Landing),
+    Landed(Leader, Box<Landing>),
     /// It was kept meanwhile, by another replica.
     Kept(Leader, std::sync::Arc<Stored>),
     /// Nobody waits any more.
@@ -94,7 +94,7 @@ pub(super) async fn come(
 
 /// What became of waiting for another replica.
 enum Others {
-    Landed(Leader, Landing),
+    Landed(Leader, Box<Landing>),
     /// It ended without bringing anything.
     Nothing(Leader),
     /// It takes longer than callers may be kept waiting.
@@ -108,7 +108,7 @@ async fn others(mut leader: Leader, elsewhere: &Elsewhere, latest: Instant) -> O
         tokio::select! {
             biased;
             landed = landing.as_mut() => return match landed {
-                Some(landed) => Others::Landed(leader, landed),
+                Some(landed) => Others::Landed(leader, Box::new(landed)),
                 None => Others::Nothing(leader),
             },
             () = sleep_until(latest) => return Others::Late(leader),

@@ -34,7 +34,7 @@ pub use kept::{Erased, Found, Kept};
 pub use namespace::Namespace;
 pub use seal::{Seal, SealError};
 pub use shared::{
-    Boarding, CHANNELS,
+    Boarding, ERASED, LANDED,
     landing::{LandedAnswer, Landing},
     lease::{Elsewhere, Lease},
     tombstones::Told,

@@ -124,7 +124,7 @@ mod tests {
             Erasure::Call(None, id("x")),
             Erasure::Call(Some(WorkspaceIndex(1)), id("x")),
             Erasure::Call(Some(WorkspaceIndex(7)), id("x")),
-            Erasure::All,
+            Erasure::All(None),
         ];
         for erasure in erasures {
             let prefixes = namespace.prefixes(&erasure);

@@ -16,7 +16,14 @@ async fn open_of(path: &Path, capacity: u64) -> Store {
     let disk = DiskSettings { path: path.join("calls"), capacity };
     let settings = Settings { capacity, disk: Some(disk), encryption_key_file: None };
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
-    Store::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system()), None).await
+    let terms = Terms {
+        namespace,
+        keep_stale: Duration::from_secs(60),
+        longest: Duration::from_secs(60),
+        clock: Arc::new(Clock::system()),
+        seal: None,
+    };
+    Store::open(&settings, terms, None).await
 }
 
 fn key(id: &str) -> CacheKey {
@@ -134,7 +141,7 @@ async fn every_entry_of_a_call_is_found_in_every_tier_that_has_it() {
     let both = vec![Tier::Memory, Tier::Disk];
     assert_eq!(found(&store, &call("a")).await, [(V1, both.clone()), (V2, both)]);
     assert_eq!(found(&store, &call("b")).await, [(V1, vec![Tier::Memory]), (V2, vec![Tier::Disk])]);
-    assert_eq!(found(&store, &Erasure::All).await.len(), 4);
+    assert_eq!(found(&store, &Erasure::All(None)).await.len(), 4);
     assert_eq!(found(&store, &call("c")).await, []);
     let kept = &store.find(&call("a")).await[1].kept;
     assert_eq!((kept.class, kept.bytes, kept.status), (Class::Final, 2, http::StatusCode::OK));
@@ -150,21 +157,24 @@ async fn what_is_erased_is_counted_once_and_does_not_come_back() {
     let list =
         CacheKey { workspace: WorkspaceIndex(0), version: ApiVersion::V2, resource: Resource::List(None) };
     assert!(store.put(&list, stored(Class::List)));
-    assert_eq!(store.erase(&call("unknown")).await, Erased { keys: 0 });
+    assert_eq!(store.erase(&call("unknown")).await, Erased { keys: 0, pending: false });
     assert!(store.get(&list).is_none(), "nobody knows which calls stand in it");
-    assert_eq!(store.erase(&call("a")).await, Erased { keys: 2 }, "both versions, each once");
+    assert_eq!(store.erase(&call("a")).await, Erased { keys: 2, pending: false }, "both versions, each once");
     assert!(store.get(&key("a")).is_none() && store.get(&v1("a")).is_none() && !recalled(&store, "a").await);
     // What is kept afterwards stays.
     assert!(store.put(&v1("a"), stored(Class::Final)));
     store.close().await;
     let store = open(directory.path()).await;
     assert_eq!(found(&store, &call("a")).await, [(ApiVersion::V1, vec![Tier::Disk])]);
-    assert_eq!(store.erase(&Erasure::All).await, Erased { keys: 3 });
-    assert_eq!((store.erase(&Erasure::All).await, store.purged()), (Erased { keys: 0 }, 3));
+    assert_eq!(store.erase(&Erasure::All(None)).await, Erased { keys: 3, pending: false });
+    assert_eq!(
+        (store.erase(&Erasure::All(None)).await, store.purged()),
+        (Erased { keys: 0, pending: false }, 3)
+    );
     store.close().await;
     let store = open(directory.path()).await;
     assert_eq!(store.totals().len(), 2, "the tier is on");
-    assert!(found(&store, &Erasure::All).await.is_empty());
+    assert!(found(&store, &Erasure::All(None)).await.is_empty());
 }
 
 #[tokio::test]
@@ -178,6 +188,6 @@ async fn more_than_one_transaction_takes_is_erased_too() {
     store.close().await;
     let store = open_of(directory.path(), 64 << 20).await;
     assert_eq!(store.totals()[1].1.entries, MANY as u64);
-    assert_eq!(store.erase(&Erasure::All).await, Erased { keys: MANY });
+    assert_eq!(store.erase(&Erasure::All(None)).await, Erased { keys: MANY, pending: false });
     assert_eq!(store.totals()[1].1.entries, 0);
 }

@@ -43,7 +43,8 @@ impl Disk {
     pub(in crate::store) async fn keys_before(&self, erasure: &Erasure, before: UnixMillis) -> Vec<CacheKey> {
         let prefixes = Prefixes::new(self.namespace.prefixes(erasure));
         let waiting = self.shared.queue.kept_under(&prefixes);
-        let waiting = waiting.into_iter().filter(|(_, stored)| self.shared.clock.at(stored.fetched) <= before);
+        let waiting =
+            waiting.into_iter().filter(|(_, stored)| self.shared.clock.at(stored.fetched) <= before);
         let mut keys: Vec<_> = waiting.map(|(key, _)| key).collect();
         let in_file = move |shared: &Shared, base: &Base| shared.keys_before(base, &prefixes, before);
         keys.extend(self.read(LONG_PATIENCE, in_file).await.unwrap_or_default());

@@ -38,12 +38,11 @@ use crate::{
     replicas::{Gone, Link, State},
 };
 
-/// What is said to all replicas: that something was erased, and that something landed.
-pub(super) const ERASED: &str = "erased";
-pub(super) const LANDED: &str = "landed";
+/// The channel on which replicas are told that something was erased.
+pub const ERASED: &str = "erased";
 
-/// The channels that a link has to listen to for the store's sake.
-pub const CHANNELS: [&str; 2] = [ERASED, LANDED];
+/// The channel on which replicas are told that what they wait for has landed.
+pub const LANDED: &str = "landed";
 
 /// The largest value that is kept there, in bytes: what is larger would hold up what is behind it.
 const MOST: usize = 4 << 20;

@@ -141,7 +141,10 @@ impl Shared {
                 match CallId::parse(&id) {
                     Some(id) => erase(&id, gone).await?,
                     // Not ours.
-                    None => drop(self.again(&scripts::ERASE, &[id.to_vec(), index.clone(), bytes.clone()], &[&id]).await?),
+                    None => drop(
+                        self.again(&scripts::ERASE, &[id.to_vec(), index.clone(), bytes.clone()], &[&id])
+                            .await?,
+                    ),
                 }
             }
         }

@@ -209,7 +209,8 @@ impl Gate {
         let mut state = self.lock();
         state.notice(now);
         let standing = state.standing;
-        let look = |key: &mut Key| KeyState { remaining: key.remaining(standing, now), pause: key.pause.left(now) };
+        let look =
+            |key: &mut Key| KeyState { remaining: key.remaining(standing, now), pause: key.pause.left(now) };
         state.keys.iter_mut().map(look).collect()
     }
 

@@ -143,7 +143,9 @@ fn once(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes the directory of the file where it is missing.
 fn directory(path: &Path) -> io::Result<()> {
-    let Some(directory) = path.parent().filter(|directory| *directory != Path::new("")) else { return Ok(()) };
+    let Some(directory) = path.parent().filter(|directory| *directory != Path::new("")) else {
+        return Ok(());
+    };
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if !directory.is_dir() => Err(error),
         Ok(()) | Err(_) => Ok(()),

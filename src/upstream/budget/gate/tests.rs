@@ -13,7 +13,8 @@ fn seconds(s: u64) -> Duration {
 
 /// A gate that shares nothing.
 fn alone(settings: &Settings, limits: &[Option<u32>], slots: usize) -> Arc<Gate> {
-    let groups: Vec<_> = (0..).zip(limits).map(|(n, limit)| Group { name: Name([n; 16]), limit: *limit }).collect();
+    let groups: Vec<_> =
+        (0..).zip(limits).map(|(n, limit)| Group { name: Name([n; 16]), limit: *limit }).collect();
     Arc::new(Gate::new(settings, &groups, slots, seconds(15), Ties::default()))
 }
 

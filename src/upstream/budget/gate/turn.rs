@@ -115,7 +115,13 @@ impl State {
 
 impl Key {
     /// Whether there is no budget for who has so many ahead, and until when, where that is known.
-    fn budget(&mut self, standing: Standing, lane: Lane, ahead: usize, now: Instant) -> Option<Option<Instant>> {
+    fn budget(
+        &mut self,
+        standing: Standing,
+        lane: Lane,
+        ahead: usize,
+        now: Instant,
+    ) -> Option<Option<Instant>> {
         if standing == Standing::Arriving {
             return Some(None);
         }

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_not_ours_is_passed_over() {
-        let records = [record(Kind::Answered, 1, 3), record(Kind::Answered, 2, 2), record(Kind::Answered, 3, 1)];
+        let records =
+            [record(Kind::Answered, 1, 3), record(Kind::Answered, 2, 2), record(Kind::Answered, 3, 1)];
         let now = UnixMillis(NOW);
         let mut damaged = file(&records);
         damaged[HEADER.len() + RECORD + 30] ^= 1;

@@ -53,7 +53,7 @@ impl Address {
                 Place::Tcp { host, port, tls: Some((name, config)) }
             }
             ConnectionAddr::Tcp(host, port) => Place::Tcp { host, port, tls: None },
-            _ => return Err(wrong("a place that cannot be reached")),
+            ConnectionAddr::TcpTls { .. } | _ => return Err(wrong("a place that cannot be reached")),
         };
         // News are pushed, which only the third version of the protocol has. The client's name for itself is left out:
         // a user may not be allowed to set it.

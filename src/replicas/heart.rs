@@ -149,19 +149,17 @@ impl Heart {
     fn listener(&self, number: u64) -> impl Fn(PushInfo) + Clone + Send + Sync + 'static {
         let exchange = Arc::downgrade(&self.exchange);
         let (prefix, news) = (self.channels.0.clone(), self.news.clone());
-        move |push| match push.kind {
-            PushKind::Disconnection => {
+        move |push| {
+            if push.kind == PushKind::Disconnection {
                 if let Some(exchange) = exchange.upgrade() {
                     exchange.fall(Some(number), &Reason::Closed);
                 }
+            } else if push.kind == PushKind::Message
+                && let Some(item) = message(push.data, &prefix)
+            {
+                // Where nobody listens, nobody missed it.
+                drop(news.send(item));
             }
-            PushKind::Message => {
-                if let Some(item) = message(push.data, &prefix) {
-                    // Where nobody listens, nobody missed it.
-                    drop(news.send(item));
-                }
-            }
-            _ => {}
         }
     }
 }

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::join;
 use tokio::sync::watch;
 
 use crate::{
-    admin::{self, Admin, readiness::Readiness},
+    admin::{self, Admin, Scraping, readiness::Readiness},
     clock::Clock,
     downstream::{
-        AllowedHosts, BindAddress, Limits, accept,
+        BindAddress, Limits, accept,
         handler::{self, Internal},
         listener::{Listener, LocalAddress},
         stage::Stage,
@@ -98,7 +98,7 @@ impl std::error::Error for BindError {
 pub struct App {
     internal: Endpoint<Internal>,
     admin: Endpoint<Admin>,
-    scraping: Endpoint<Admin>,
+    scraping: Endpoint<Scraping>,
     readiness: Arc<Readiness>,
     lookup: Arc<Lookup>,
     drain: drain::Settings,
@@ -177,6 +177,7 @@ impl App {
         let operators = Arc::new(admin::Parts {
             readiness: Arc::clone(&readiness),
             lookup: Arc::clone(&lookup),
+            credentials: Arc::clone(&credentials),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
             connections: Arc::clone(&connections),
@@ -207,8 +208,7 @@ impl App {
             },
             scraping: Endpoint {
                 listeners: bind(&scraped, mode).await?,
-                // Scrapers on a network come by whatever name they were given, and there is nothing to change here.
-                handler: Admin::new(operators, AllowedHosts::Any),
+                handler: Scraping::new(operators),
                 limits: admin_limits,
                 open: beside(),
             },
@@ -239,8 +239,9 @@ impl App {
     pub async fn run(self, signals: &mut impl Signals) -> Ended {
         let (callers, operators) = (watch::Sender::new(Stage::Open), watch::Sender::new(Stage::Open));
         let served = self.internal.serve(callers.subscribe());
-        let watched = [self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe())];
-        let watched = tokio::spawn(join_all(watched));
+        let watched =
+            join(self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe()));
+        let watched = tokio::spawn(watched);
         let lookup = Arc::clone(&self.lookup);
         let erasures = tokio::spawn(Arc::clone(&self.lookup).follow_erasures());
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };

@@ -115,6 +115,14 @@ impl CacheKey {
         }
     }
 
+    /// The canonical query, where there is one.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        match &self.resource {
+            Resource::Call(_, query) | Resource::List(query) => query.as_deref(),
+        }
+    }
+
     /// Path and query at the vendor, starting with a slash.
     #[must_use]
     pub fn path_and_query(&self) -> String {

@@ -66,6 +66,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
             "downstream/connection",
             "lookup/flight",
             "lookup/wait",
+            "lookup/erase",
             "admin/warm",
             "settings/reload",
             "store/disk",

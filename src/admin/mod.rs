@@ -1,26 +1,25 @@
-//! The operators' endpoint, and the read-only one for scraping over a network:
+//! The operators' endpoint:
 //!
 //! - `GET /healthz`: 200 while the process serves at all.
 //! - `GET /readyz`: 200, or 503 with a line for each reason.
 //! - `GET /metrics`: all counters, as Prometheus text or OpenMetrics.
+//! - `GET /cache/{id}`, `DELETE /cache/{id}`, `DELETE /cache`: what is kept of a call, and to forget it, or
+//!   everything.
 //!
-//! It reads other parts' state and changes none of it. The same guard stands before it as before the internal
-//! endpoint: a web page must not read the counters either.
+//! Beside it a read-only one for scraping over a network, with the first three and a type of its own: there is no way
+//! from there to anything that changes something. The same guard stands before both as before the internal endpoint: a
+//! web page must not read the counters either.
 
-use std::{
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use bytes::Bytes;
 use futures_util::future::ready;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+mod cache;
+mod probes;
 pub mod readiness;
 
 use readiness::Readiness;
@@ -29,13 +28,13 @@ use crate::{
     clock::Clock,
     downstream::{AllowedHosts, connection::Handler, guard, problem, socket::Peer},
     lookup::Lookup,
-    metrics::{EvictionReason, Metrics, Snapshot, TierUse},
+    metrics::Metrics,
     outcome::{ErrorCode, Refusal},
     trace::{Trace, X_REQUEST_ID},
-    upstream::breaker::Circuit,
+    upstream::credentials::Credentials,
 };
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// The operators' endpoint. A clone is the same endpoint.
 #[derive(Clone)]
@@ -44,12 +43,18 @@ pub struct Admin {
     hosts: Arc<AllowedHosts>,
 }
 
-/// What the admin endpoint looks at.
+/// The read-only endpoint for scraping. A clone is the same endpoint.
+#[derive(Clone)]
+pub struct Scraping(Arc<Parts>);
+
+/// What the endpoints look at.
 pub struct Parts {
     /// Whether requests should be sent here.
     pub readiness: Arc<Readiness>,
     /// What is kept.
     pub lookup: Arc<Lookup>,
+    /// Which workspaces there are.
+    pub credentials: Arc<Credentials>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
     /// The time of day, for what callers are told.
@@ -66,6 +71,15 @@ impl Admin {
     }
 }
 
+impl Scraping {
+    /// An endpoint of these parts. It answers to every host: scrapers on a network come by whatever name they were given,
+    /// and there is nothing to change here.
+    #[must_use]
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self(parts)
+    }
+}
+
 impl Handler for Admin {
     fn handle(
         &self,
@@ -73,77 +87,102 @@ impl Handler for Admin {
         peer: Peer,
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let trace = Trace::from_headers(request.headers());
-        let answer =
-            guard::check(&request, &self.hosts, peer.is_unix()).and_then(|()| self.parts.answer(&request));
-        let mut response = answer.unwrap_or_else(|refusal| {
+        let asked = guard::check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
+        let asked = asked.and_then(|()| self.parts.understand(&request));
+        let parts = Arc::clone(&self.parts);
+        async move {
+            let answer = match asked {
+                Ok(Asked::Answered(response)) => Ok(response),
+                Ok(Asked::Cache(asked)) => cache::answer(&parts, asked, peer).await,
+                Err(refused) => Err(refused),
+            };
+            parts.finish(answer, peer, trace)
+        }
+    }
+}
+
+impl Handler for Scraping {
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
+        let trace = Trace::from_headers(request.headers());
+        let checked = guard::check(&request, &AllowedHosts::Any, peer.is_unix()).map_err(Refused::from);
+        let answer = checked.and_then(|()| {
+            probes::answer(&self.0, &request)
+                .unwrap_or_else(|| Err(no_route("there are /healthz, /readyz and /metrics")))
+        });
+        ready(self.0.finish(answer, peer, trace))
+    }
+}
+
+/// What is asked of the operators' endpoint.
+enum Asked {
+    /// Something that takes no time.
+    Answered(Response<Bytes>),
+    Cache(cache::Asked),
+}
+
+impl Parts {
+    fn understand<B>(&self, request: &Request<B>) -> Result<Asked, Refused> {
+        if let Some(answer) = probes::answer(self, request) {
+            return answer.map(Asked::Answered);
+        }
+        match cache::understand(self, request) {
+            Some(asked) => asked.map(Asked::Cache),
+            None => Err(no_route("there are /healthz, /readyz, /metrics and /cache")),
+        }
+    }
+
+    fn finish(&self, answer: Result<Response<Bytes>, Refused>, peer: Peer, trace: Trace) -> Response<Bytes> {
+        let mut response = answer.unwrap_or_else(|Refused { refusal, allowed }| {
             tracing::debug!(%peer, reason = refusal.code.as_str(), "admin request refused");
-            problem::problem(&refusal, "GET, HEAD", Instant::now(), &self.parts.clock)
+            problem::problem(&refusal, allowed.0, Instant::now(), &self.clock)
         });
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, trace.request_id);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        ready(response)
+        response
     }
 }
 
-impl Parts {
-    fn answer<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
-        let path = request.uri().path();
-        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return Err(Refusal::new(ErrorCode::RouteNotFound, "there are /healthz, /readyz and /metrics"));
-        }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return Err(Refusal::new(ErrorCode::MethodNotAllowed, "this is read with GET or HEAD"));
-        }
-        Ok(match path {
-            "/healthz" => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
-            "/readyz" => self.readyz(),
-            _metrics => self.metrics(request),
-        })
-    }
+/// The methods of a path, as `allow` has them.
+#[derive(Clone, Copy)]
+struct Allowed(&'static str);
 
-    fn readyz(&self) -> Response<Bytes> {
-        let reasons = self.readiness.reasons(Instant::now());
-        if reasons.is_empty() {
-            return text(StatusCode::OK, PLAIN, "ready\n".to_owned());
-        }
-        let lines = reasons.iter().fold(String::new(), |mut lines, reason| {
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(lines, "{reason}");
-            lines
-        });
-        text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, lines)
-    }
+/// Those of what is only read.
+const READ: Allowed = Allowed("GET, HEAD");
 
-    fn metrics<B>(&self, request: &Request<B>) -> Response<Bytes> {
-        let totals = self.lookup.store().totals();
-        let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
-        let expired = totals.iter().map(|(_, totals)| totals.expired).sum();
-        let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });
-        let now = Instant::now();
-        let upstream = self.lookup.upstream();
-        let budgets = upstream.budgets(now);
-        let snapshot = Snapshot {
-            connections: self.connections.load(Ordering::Relaxed) as u64,
-            tiers: tiers.collect(),
-            evictions: vec![(EvictionReason::Size, evicted), (EvictionReason::Expired, expired)],
-            cooldown: budgets.iter().map(|(_, key)| key.pause).max().unwrap_or_default(),
-            budgets: budgets.iter().map(|(name, key)| ((*name).to_owned(), key.remaining as u64)).collect(),
-            circuit: match upstream.circuit(now) {
-                Circuit::Closed => 0,
-                Circuit::HalfOpen => 1,
-                Circuit::Open => 2,
-            },
-        };
-        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        let (content_type, body) = self.metrics.render(accept, snapshot);
-        text(StatusCode::OK, content_type, body)
+impl Allowed {
+    fn check(self, method: &Method) -> Result<(), Refused> {
+        if self.0.split(", ").any(|allowed| allowed == method.as_str()) {
+            return Ok(());
+        }
+        let refusal = Refusal::new(ErrorCode::MethodNotAllowed, format!("the methods here are {}", self.0));
+        Err(Refused { refusal, allowed: self })
     }
 }
 
-fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+/// A request that is refused, and the methods of its path.
+struct Refused {
+    refusal: Refusal,
+    allowed: Allowed,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, allowed: READ }
+    }
+}
+
+fn no_route(detail: &'static str) -> Refused {
+    Refusal::new(ErrorCode::RouteNotFound, detail).into()
+}
+
+fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

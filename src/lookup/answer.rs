@@ -185,6 +185,7 @@ pub fn is_masked_by_stale(failure: &FailureAnswer) -> bool {
             | ErrorCode::CrossSiteRequest
             | ErrorCode::UnknownWorkspace
             | ErrorCode::RouteNotFound
+            | ErrorCode::EntryNotFound
             | ErrorCode::MethodNotAllowed
             | ErrorCode::MisdirectedRequest
             | ErrorCode::TargetTooLong

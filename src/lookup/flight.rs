@@ -22,7 +22,23 @@ use tokio::sync::watch;
 /// The flights under way.
 pub struct Flights<K, L> {
     // Only misses come here, a few a second at the vendor's pace, and the lock is held for a look into the map.
-    aloft: Arc<Mutex<HashMap<K, Arc<Flight<L>>>>>,
+    aloft: Arc<Mutex<Aloft<K, L>>>,
+}
+
+struct Aloft<K, L> {
+    flights: HashMap<K, Arc<Flight<L>>>,
+    /// The purges under way, by their numbers.
+    purges: Vec<(u64, Box<Matches<K>>)>,
+    next: u64,
+}
+
+type Matches<K> = dyn Fn(&K) -> bool + Send + Sync;
+
+/// A purge under way: as long as this lives, flights for its keys are purged as they begin.
+#[must_use = "flights that begin before the store is purged may bring back what they find there"]
+pub struct Purge<K: Eq + Hash, L> {
+    number: u64,
+    aloft: Arc<Mutex<Aloft<K, L>>>,
 }
 
 struct Flight<L> {
@@ -63,7 +79,7 @@ pub struct Waiter<L>(watch::Receiver<Option<L>>);
 pub struct Leader<K: Eq + Hash, L> {
     key: K,
     flight: Arc<Flight<L>>,
-    aloft: Arc<Mutex<HashMap<K, Arc<Flight<L>>>>>,
+    aloft: Arc<Mutex<Aloft<K, L>>>,
     /// What lands if this is dropped in the air.
     crashed: fn() -> L,
     landed: bool,
@@ -73,7 +89,8 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
     /// No flights.
     #[must_use]
     pub fn new() -> Self {
-        Self { aloft: Arc::default() }
+        let aloft = Aloft { flights: HashMap::new(), purges: Vec::new(), next: 0 };
+        Self { aloft: Arc::new(Mutex::new(aloft)) }
     }
 
     /// Joins the flight for `key`, or starts it and lets `fly` fly it in a task of its own.
@@ -98,7 +115,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
     /// gets it must fly it. `crashed` is what lands if the leader never does.
     fn join(&self, key: &K, wish: Wish, crashed: fn() -> L) -> (Waiter<L>, Option<Leader<K, L>>, Joined) {
         let mut aloft = lock(&self.aloft);
-        if let Some(flight) = aloft.get(key) {
+        if let Some(flight) = aloft.flights.get(key) {
             flight.wanted.fetch_or(wish.kept, Ordering::SeqCst);
             let hurried = wish.urgent && flight.urgent.send_if_modified(|was| !std::mem::replace(was, true));
             let joined = if hurried { Joined::AndHurried } else { Joined::Another };
@@ -107,38 +124,38 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         let (news, place) = watch::channel(None);
         let flight = Arc::new(Flight {
             news,
-            purged: AtomicBool::new(false),
+            purged: AtomicBool::new(aloft.purges.iter().any(|(_, matches)| matches(key))),
             urgent: watch::Sender::new(wish.urgent),
             wanted: AtomicBool::new(wish.kept),
         });
-        aloft.insert(key.clone(), Arc::clone(&flight));
+        aloft.flights.insert(key.clone(), Arc::clone(&flight));
         let (key, aloft) = (key.clone(), Arc::clone(&self.aloft));
         (Waiter(place), Some(Leader { key, flight, aloft, crashed, landed: false }), Joined::Own)
     }
 
     /// Gives news to those who wait for `key`, from another source than its flight.
     pub fn tell(&self, key: &K, news: L) {
-        if let Some(flight) = lock(&self.aloft).get(key) {
+        if let Some(flight) = lock(&self.aloft).flights.get(key) {
             flight.news.send_replace(Some(news));
         }
     }
 
-    /// Marks the flights whose keys match as purged, and lets nobody join them any more: whoever asks after a purge
-    /// gets an answer from after it. To be called before the store is purged.
-    pub fn purge(&self, matches: impl Fn(&K) -> bool) {
-        lock(&self.aloft).retain(|key, flight| {
-            let purge = matches(key);
-            if purge {
-                flight.purged.store(true, Ordering::SeqCst);
-            }
-            !purge
-        });
+    /// Marks the flights whose keys match as purged, those that begin until the purge ends too, and lets nobody join
+    /// them when it has ended: whoever asks after a purge gets an answer from after it. To be called before the store is
+    /// purged, and held until that is done.
+    pub fn purge(&self, matches: impl Fn(&K) -> bool + Send + Sync + 'static) -> Purge<K, L> {
+        let mut aloft = lock(&self.aloft);
+        aloft.retire(&matches);
+        let number = aloft.next;
+        aloft.next += 1;
+        aloft.purges.push((number, Box::new(matches)));
+        Purge { number, aloft: Arc::clone(&self.aloft) }
     }
 
     /// How many flights are under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.aloft).len()
+        lock(&self.aloft).flights.len()
     }
 
     /// Whether none is.
@@ -219,7 +236,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
             drop(aloft);
             return Err(self);
         }
-        remove(&mut aloft, &self.key, &self.flight);
+        aloft.remove(&self.key, &self.flight);
         drop(aloft);
         self.landed = true;
         Ok(())
@@ -233,7 +250,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
 
     fn touch_down(&mut self, landing: L) {
         self.landed = true;
-        remove(&mut lock(&self.aloft), &self.key, &self.flight);
+        lock(&self.aloft).remove(&self.key, &self.flight);
         self.flight.news.send_replace(Some(landing));
     }
 }
@@ -246,10 +263,39 @@ impl<K: Eq + Hash, L> Drop for Leader<K, L> {
     }
 }
 
-/// Takes this flight out of the map; one that has taken its place after a purge stays.
-fn remove<K: Eq + Hash, L>(aloft: &mut HashMap<K, Arc<Flight<L>>>, key: &K, flight: &Arc<Flight<L>>) {
-    if aloft.get(key).is_some_and(|other| Arc::ptr_eq(other, flight)) {
-        aloft.remove(key);
+impl<K: Eq + Hash, L> Aloft<K, L> {
+    /// Takes this flight out of the map; one that has taken its place after a purge stays.
+    fn remove(&mut self, key: &K, flight: &Arc<Flight<L>>) {
+        if self.flights.get(key).is_some_and(|other| Arc::ptr_eq(other, flight)) {
+            self.flights.remove(key);
+        }
+    }
+
+    /// Marks the flights whose keys match as purged, and takes them out of the map.
+    fn retire(&mut self, matches: &Matches<K>) {
+        self.flights.retain(|key, flight| {
+            let purge = matches(key);
+            if purge {
+                flight.purged.store(true, Ordering::SeqCst);
+            }
+            !purge
+        });
+    }
+}
+
+impl<K: Eq + Hash, L> Drop for Purge<K, L> {
+    fn drop(&mut self) {
+        let mut aloft = lock(&self.aloft);
+        if let Some(place) = aloft.purges.iter().position(|(number, _)| *number == self.number) {
+            let (_, matches) = aloft.purges.swap_remove(place);
+            aloft.retire(&*matches);
+        }
+    }
+}
+
+impl<K: Eq + Hash, L> fmt::Debug for Purge<K, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Purge").finish_non_exhaustive()
     }
 }
 
@@ -265,123 +311,4 @@ impl<K, L> fmt::Debug for Flights<K, L> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flights() -> Flights<u8, &'static str> {
-        Flights::new()
-    }
-
-    fn crashed() -> &'static str {
-        "crashed"
-    }
-
-    const URGENT: Wish = Wish { urgent: true, kept: true };
-    const SLOW: Wish = Wish { urgent: false, kept: false };
-
-    type Place = (Waiter<&'static str>, Option<Leader<u8, &'static str>>);
-
-    fn join(flights: &Flights<u8, &'static str>, key: u8) -> Place {
-        let (waiter, leader, _) = flights.join(&key, URGENT, crashed);
-        (waiter, leader)
-    }
-
-    #[tokio::test]
-    async fn a_flight_takes_over_what_those_who_join_it_wish() {
-        let flights = flights();
-        let (_slow, leader, joined) = flights.join(&1, SLOW, crashed);
-        let leader = leader.expect("the first leads");
-        assert_eq!((joined, leader.is_urgent()), (Joined::Own, false));
-        let (_also, _, joined) = flights.join(&1, SLOW, crashed);
-        assert_eq!((joined, leader.is_urgent(), leader.is_wanted()), (Joined::Another, false, false));
-        let (_fast, _, joined) = flights.join(&1, URGENT, crashed);
-        assert_eq!((joined, leader.is_urgent(), leader.is_wanted()), (Joined::AndHurried, true, true));
-        leader.hurried().await;
-        let (_later, _, joined) = flights.join(&1, URGENT, crashed);
-        assert_eq!(joined, Joined::Another);
-        let (_later, _, joined) = flights.join(&1, SLOW, crashed);
-        assert_eq!((joined, leader.is_urgent()), (Joined::Another, true));
-    }
-
-    #[tokio::test]
-    async fn news_reach_those_for_whom_they_are_enough() {
-        let flights = flights();
-        let (mut patient, leader) = join(&flights, 1);
-        let leader = leader.expect("the first leads");
-        assert_eq!(patient.latest(), None);
-        leader.tell("on the way");
-        assert_eq!(patient.latest(), Some("on the way"));
-        flights.tell(&1, "there");
-        assert_eq!(patient.news(|news| *news == "there").await, Some("there"));
-        assert!(!flights.is_empty(), "the flight goes on until it lands");
-        leader.land("landed");
-        assert!(flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn all_who_join_get_the_one_landing_and_the_next_starts_anew() {
-        let flights = flights();
-        let (first, leader) = join(&flights, 1);
-        let leader = leader.expect("the first leads");
-        let others: Vec<_> = (0..100)
-            .map(|_| {
-                let (waiter, leader) = join(&flights, 1);
-                assert!(leader.is_none());
-                waiter
-            })
-            .collect();
-        assert!(join(&flights, 2).1.is_some(), "another key is another flight");
-        leader.land("landed");
-        assert_eq!(first.landing().await, Some("landed"));
-        for other in others {
-            assert_eq!(other.landing().await, Some("landed"));
-        }
-        assert!(join(&flights, 1).1.is_some());
-    }
-
-    #[tokio::test]
-    async fn a_leader_that_panics_lands_as_an_error() {
-        let flights = flights();
-        let (waiter, leader) = join(&flights, 1);
-        let task = tokio::spawn(async move {
-            let _leader = leader;
-            panic!("on purpose");
-        });
-        assert_eq!(waiter.landing().await, Some("crashed"));
-        assert!(task.await.is_err());
-        assert!(flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_deserted_flight_can_be_given_up_until_somebody_joins() {
-        let flights = flights();
-        let (waiter, leader) = join(&flights, 1);
-        let leader = leader.expect("the first leads");
-        let leader = leader.give_up().expect_err("somebody waits");
-        drop(waiter);
-        leader.deserted().await;
-        // Between the desertion and the giving up somebody comes: the flight goes on.
-        let (late, none) = join(&flights, 1);
-        assert!(none.is_none());
-        let leader = leader.give_up().expect_err("somebody waits");
-        drop(late);
-        assert!(leader.give_up().is_ok());
-        assert!(flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn nobody_joins_a_flight_that_was_purged() {
-        let flights = flights();
-        let (before, old) = join(&flights, 1);
-        let old = old.expect("the first leads");
-        flights.purge(|key| *key == 1);
-        assert!(old.is_purged());
-        let (after, new) = join(&flights, 1);
-        let new = new.expect("a flight of its own");
-        assert!(!new.is_purged());
-        old.land("old");
-        assert_eq!(flights.len(), 1, "the old landing leaves the new flight alone");
-        new.land("new");
-        assert_eq!((before.landing().await, after.landing().await), (Some("old"), Some("new")));
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub mod admission;
 pub mod answer;
+mod erase;
 mod fetch;
 pub mod flight;
 mod handed_on;
@@ -24,7 +25,7 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     outcome::{ErrorCode, Refusal, Tier},
-    store::{Store, Stored},
+    store::{Erased, Erasure, Store, Stored},
     trace::Trace,
     upstream::{Upstream, budget::Lane},
 };
@@ -222,22 +223,13 @@ impl Lookup {
 
     /// Forgets what other replicas were told to forget, for ever.
     pub async fn follow_erasures(self: Arc<Self>) {
-        loop {
-            let told = self.store.told().await;
-            // What is in the air may have been given before, and is not kept.
-            let matches = |key: &CacheKey| told.iter().any(|told| told.erasure.matches(key));
-            self.flights.purge(matches);
-            self.vigils.purge(matches);
-            self.store.obey(&told).await;
-        }
+        erase::follow(&self).await
     }
 
-    /// Forgets what is kept for the keys that match, of which `key` is one, and keeps nothing that is under way.
-    pub fn purge(&self, key: &CacheKey) -> bool {
-        // In this order: a flight that lands in between sees that it was purged and takes its own answer back.
-        self.flights.purge(|other| other == key);
-        self.vigils.purge(|other| other == key);
-        self.store.remove(key)
+    /// Forgets what an erasure is about, in every tier, and keeps nothing of it that is under way. What was kept, once it
+    /// will not come back; `None` where that cannot be said, which is logged. It goes on when who asked for it leaves.
+    pub async fn erase(self: &Arc<Self>, erasure: Erasure) -> Option<Erased> {
+        erase::erase(self, erasure).await
     }
 }
 

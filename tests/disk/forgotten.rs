@@ -1,12 +1,14 @@
 //! What was to be forgotten does not come back with a restart.
 
+use serde_json::json;
+
 use crate::gateway::{
     records::{ended, settled},
     vendor::{Play, answer, ok},
     world::ID,
 };
 
-use super::world::Disk;
+use super::world::{Disk, lines};
 
 /// Fresh for no time, so that each lookup asks the vendor.
 const BRIEFLY: [(&str, &str); 2] =
@@ -48,4 +50,56 @@ async fn a_settled_call_that_changes_again_is_not_found_as_it_was() {
     gateway.holds(1).await;
     assert_eq!(gateway.call(ID).await.text(), ended(ID, 60));
     gateway.holds(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_operator_forgets_does_not_come_back_with_a_restart() {
+    let disk = Disk::new().await;
+    let mut gateway = disk.start().await;
+    for id in ["a", "b", "c"] {
+        gateway.fetches(id).await;
+    }
+    gateway.get("/v1/api/call-history/a", &[]).await;
+    gateway.holds(4).await;
+    gateway.kill();
+    let mut gateway = disk.start().await;
+    gateway.finds_on_disk("a").await;
+    let shown = gateway.operate("GET", "/cache/a").await.json();
+    let tiers: Vec<_> = [0, 1].iter().map(|at| shown["entries"][at]["tiers"].clone()).collect();
+    assert_eq!(tiers, [json!(["disk"]), json!(["memory", "disk"])]);
+    assert_eq!(gateway.operate("GET", "/cache/b").await.json()["entries"][0]["tiers"], json!(["disk"]));
+    assert_eq!(gateway.operate("DELETE", "/cache/a").await.json(), json!({"removed": 2}));
+    // Killed in the moment of the answer: it was in the file by then.
+    gateway.kill();
+    let mut gateway = disk.start().await;
+    assert_eq!(gateway.counts().await["entries"], Some(2));
+    assert_eq!(gateway.operate("GET", "/cache/a").await.status, 404);
+    gateway.fetches("a").await;
+    gateway.finds_on_disk("b").await;
+    // What was only just kept, and is not written yet, goes as well.
+    gateway.fetches("d").await;
+    assert_eq!(gateway.operate("DELETE", "/cache").await.json(), json!({"removed": 4}));
+    gateway.kill();
+    let mut gateway = disk.start().await;
+    assert_eq!(gateway.counts().await["entries"], Some(0));
+    for id in ["a", "b", "c", "d"] {
+        gateway.fetches(id).await;
+    }
+    let log = gateway.end().await;
+    assert_eq!(lines(&log, "calls are kept on disk"), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_that_of_this_vendor_and_these_workspaces() {
+    let disk = Disk::new().await;
+    let mut gateway = disk.start().await;
+    gateway.fetches(ID).await;
+    gateway.end().await;
+    let other = Disk::new().await;
+    let mut gateway = other.start_with(&disk.file(), &[]).await;
+    gateway.fetches(ID).await;
+    assert_eq!(gateway.operate("DELETE", "/cache").await.json(), json!({"removed": 1}));
+    gateway.end().await;
+    let mut gateway = disk.start().await;
+    gateway.finds_on_disk(ID).await;
 }

@@ -129,6 +129,26 @@ async fn what_is_gone_while_the_tier_is_off_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forgotten_while_the_tier_is_off_does_not_come_back() {
+    let disk = Disk::before(|seen| Play::Send(ok(large(seen.id())))).await;
+    let mounted = disk.file().parent().expect("a directory").to_owned();
+    let Some(_small) = Small::mount(&mounted) else { return };
+    let mut gateway = disk.start().await;
+    gateway.fetches(ID).await;
+    gateway.holds(1).await;
+    let mut n = 0;
+    while gateway.counts().await["entries"] != Some(0) {
+        gateway.fetches(&id(n)).await;
+        n += 1;
+    }
+    gateway.process.says(OFF).await;
+    assert!(disk.file().exists());
+    assert_eq!(gateway.operate("DELETE", &format!("/cache/{ID}")).await.json()["removed"], 1);
+    assert!(!disk.file().exists(), "before it is answered");
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_system_that_is_read_only_is_left_alone() {
     let disk = Disk::new().await;
     let mounted = disk.file().parent().expect("a directory").to_owned();

@@ -101,6 +101,14 @@ impl Gateway {
         assert_eq!((answer.status, answer.cache()), (200, "callgate; fwd=uri-miss; fwd-status=200; stored"));
     }
 
+    /// Asks the operators' endpoint.
+    pub(crate) async fn operate(&mut self, method: &str, target: &str) -> Answer {
+        self.admin.send(request(method, target, &[])).await;
+        let answer = self.admin.answer().await;
+        answer.keeps_the_promises();
+        answer
+    }
+
     /// What is counted of the disk: the samples without their names.
     pub(crate) async fn counts(&mut self) -> BTreeMap<&'static str, Option<u64>> {
         self.admin.send(request("GET", "/metrics", &[])).await;

@@ -65,6 +65,8 @@ pub(crate) struct World {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where it may only be looked at, if the settings have such a place.
+    pub(crate) scraping: Option<SocketAddr>,
     stop: mpsc::Sender<()>,
     ended: JoinHandle<Ended>,
 }
@@ -138,9 +140,10 @@ impl Gateway {
         let loaded = Settings::load_str(&text, &BTreeMap::new()).unwrap_or_else(|p| panic!("{p:?}\n{text}"));
         let app = App::bind(loaded.settings, Surroundings::default()).await.expect("bound");
         let (address, admin) = (first(app.internal_addresses()), first(app.admin_addresses()));
+        let scraping = app.metrics_addresses().next().map(|_| first(app.metrics_addresses()));
         let (stop, stopped) = mpsc::channel(2);
         let ended = tokio::spawn(async move { app.run(&mut Stop(stopped)).await });
-        Self { address, admin, stop, ended }
+        Self { address, admin, scraping, stop, ended }
     }
 
     /// Asks for the end, as a signal would.
@@ -160,6 +163,15 @@ impl Gateway {
     /// Asks on a connection of its own, and holds the answer to what is promised of all.
     pub(crate) async fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
         let mut caller = self.connect().await;
+        caller.send(request(method, target, fields)).await;
+        let answer = caller.answer_to(method).await;
+        answer.keeps_the_promises();
+        answer
+    }
+
+    /// Asks the operators' endpoint, and holds the answer to what is promised of all.
+    pub(crate) async fn operate(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut caller = Caller::connect(self.admin).await;
         caller.send(request(method, target, fields)).await;
         let answer = caller.answer_to(method).await;
         answer.keeps_the_promises();

@@ -1,0 +1,70 @@
+//! What probes and scrapers ask for: whether the process lives, whether it is ready, and what was counted. It reads other
+//! parts' state and changes none of it.
+
+use std::{fmt::Write as _, sync::atomic::Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use super::{Parts, READ, Refused, body};
+use crate::{
+    metrics::{EvictionReason, Snapshot, TierUse},
+    upstream::breaker::Circuit,
+};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Answers a probe; `None` where the path is none of theirs.
+pub(super) fn answer<B>(parts: &Parts, request: &Request<B>) -> Option<Result<Response<Bytes>, Refused>> {
+    let answer: fn(&Parts, &Request<B>) -> Response<Bytes> = match request.uri().path() {
+        "/healthz" => |_, _| body(StatusCode::OK, PLAIN, "ok\n"),
+        "/readyz" => |parts, _| readyz(parts),
+        "/metrics" => metrics,
+        _ => return None,
+    };
+    Some(READ.check(request.method()).map(|()| answer(parts, request)))
+}
+
+fn readyz(parts: &Parts) -> Response<Bytes> {
+    let reasons = parts.readiness.reasons(Instant::now());
+    if reasons.is_empty() {
+        return body(StatusCode::OK, PLAIN, "ready\n");
+    }
+    let lines = reasons.iter().fold(String::new(), |mut lines, reason| {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(lines, "{reason}");
+        lines
+    });
+    body(StatusCode::SERVICE_UNAVAILABLE, PLAIN, lines)
+}
+
+fn metrics<B>(parts: &Parts, request: &Request<B>) -> Response<Bytes> {
+    let store = parts.lookup.store();
+    let totals = store.totals();
+    let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
+    let expired = totals.iter().map(|(_, totals)| totals.expired).sum();
+    let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });
+    let now = Instant::now();
+    let upstream = parts.lookup.upstream();
+    let budgets = upstream.budgets(now);
+    let snapshot = Snapshot {
+        connections: parts.connections.load(Ordering::Relaxed) as u64,
+        tiers: tiers.collect(),
+        evictions: vec![
+            (EvictionReason::Size, evicted),
+            (EvictionReason::Expired, expired),
+            (EvictionReason::Purged, store.purged()),
+        ],
+        cooldown: budgets.iter().map(|(_, key)| key.pause).max().unwrap_or_default(),
+        budgets: budgets.iter().map(|(name, key)| ((*name).to_owned(), key.remaining as u64)).collect(),
+        circuit: match upstream.circuit(now) {
+            Circuit::Closed => 0,
+            Circuit::HalfOpen => 1,
+            Circuit::Open => 2,
+        },
+    };
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (content_type, text) = parts.metrics.render(accept, snapshot);
+    body(StatusCode::OK, content_type, text)
+}

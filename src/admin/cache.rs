@@ -156,7 +156,9 @@ async fn forget(parts: &Parts, erasure: Erasure, peer: Peer) -> Result<Response<
     );
     let pending = if erased.pending { vec![Tier::Shared.as_str()] } else { Vec::new() };
     if erased.pending {
-        tracing::warn!("redis is gone: other replicas are told to forget it when it is back, if this one lives");
+        tracing::warn!(
+            "redis is gone: other replicas are told to forget it when it is back, if this one lives"
+        );
     }
     Ok(json(&Removed { removed, pending }))
 }

@@ -41,11 +41,17 @@ impl Disk {
         self.directory.path().join("state").join("calls")
     }
 
-    /// What lies beside the file.
+    /// The file with the requests of the last minute.
+    pub(crate) fn departures(&self) -> PathBuf {
+        self.file().with_extension("departures")
+    }
+
+    /// What else lies beside the file.
     pub(crate) fn set_aside(&self) -> Vec<PathBuf> {
         let entries = self.file().parent().expect("a directory").read_dir().expect("readable");
         let paths = entries.map(|entry| entry.expect("an entry").path());
-        paths.filter(|path| *path != self.file()).collect()
+        let known = [self.file(), self.departures()];
+        paths.filter(|path| !known.contains(path)).collect()
     }
 
     /// Starts a gateway on the file.

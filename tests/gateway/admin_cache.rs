@@ -186,7 +186,7 @@ async fn what_makes_no_sense_or_comes_from_elsewhere_removes_nothing() {
         ("GET", &long, none, 400, "invalid_call_id"),
         ("DELETE", "/cache?id=a", none, 400, "unexpected_query"),
         ("DELETE", &format!("{by_id}?expand=a"), none, 400, "unexpected_query"),
-        ("DELETE", "/cache", &[("x-workspace-id", "ws-main")], 400, "invalid_request"),
+        ("DELETE", "/cache", &[("x-workspace-id", "ws-none")], 403, "unknown_workspace"),
         ("DELETE", &by_id, &[("x-workspace-id", "ws-none")], 403, "unknown_workspace"),
         ("GET", &by_id, &[("x-workspace-id", "main")], 403, "unknown_workspace"),
         (

@@ -179,6 +179,9 @@ impl Left {
 }
 
 #[cfg(test)]
+pub(super) mod scripted;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -84,3 +84,6 @@ impl Gate {
         Asked::Denied
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,11 @@ impl Gate {
                             key.told(left, Instant::now());
                         }
                     },
-                    Err(RecvError::Lagged(_)) => self.ask_anew(window).await,
+                    Err(RecvError::Lagged(_)) => {
+                        // From now on: what is asked is said to all, and would be too much for who still lags behind.
+                        news = window.news();
+                        self.ask_anew(window).await;
+                    }
                     Err(RecvError::Closed) => return,
                 },
             }
@@ -157,3 +161,6 @@ impl Key {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

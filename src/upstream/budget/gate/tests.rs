@@ -5,10 +5,45 @@ use proptest::prelude::*;
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::upstream::{breaker::Health, scripted::settle};
+use crate::upstream::{
+    breaker::Health,
+    budget::window::scripted::{Line, Server},
+    scripted::settle,
+};
 
-fn seconds(s: u64) -> Duration {
+/// The budget of the replicas.
+pub(super) const BUDGET: Name = Name([7; 16]);
+
+pub(super) fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
+}
+
+/// One replica of several that share a budget, and its line to what they share.
+pub(super) fn replica(
+    server: &Arc<Server>,
+    limit: u32,
+    fallback: Option<u32>,
+    state: replicas::State,
+) -> (Arc<Gate>, Arc<Line>) {
+    let line = server.line(state);
+    let ties = Ties { window: Some(Arc::clone(&line) as Arc<dyn Window>), journal: None };
+    (attended(limit, fallback, ties), line)
+}
+
+/// A gate with somebody who attends to it.
+pub(super) fn attended(limit: u32, fallback: Option<u32>, ties: Ties) -> Arc<Gate> {
+    let settings = Settings {
+        requests_per_minute: limit,
+        replicas_fallback: fallback,
+        reserve: None,
+        queue_timeout: seconds(2),
+        queue_length: 100,
+    };
+    let groups = [Group { name: BUDGET, limit: None }];
+    let gate = Arc::new(Gate::new(&settings, &groups, 16, seconds(15), ties));
+    let attending = Arc::clone(&gate);
+    tokio::spawn(async move { attending.attend().await });
+    gate
 }
 
 /// A gate that shares nothing.
@@ -29,15 +64,15 @@ fn gate(limit: u32, slots: usize) -> Arc<Gate> {
     alone(&settings, &[None, Some(2)], slots)
 }
 
-async fn ask(gate: &Arc<Gate>, lane: Lane, patience: u64) -> Result<Permit, Refusal> {
+pub(super) async fn ask(gate: &Arc<Gate>, lane: Lane, patience: u64) -> Result<Permit, Refusal> {
     gate.permit(0, lane, Instant::now() + seconds(patience)).await
 }
 
-fn answered() -> Report {
+pub(super) fn answered() -> Report {
     Report { answered: Some(Instant::now()), health: Health::Alive, limited: None }
 }
 
-async fn spend(gate: &Arc<Gate>, times: usize) {
+pub(super) async fn spend(gate: &Arc<Gate>, times: usize) {
     for _ in 0..times {
         ask(gate, Lane::Lookup, 0).await.expect("a permit").spend(answered());
     }

@@ -1,0 +1,237 @@
+//! A shared window for tests under paused time: it does what the scripts do in Redis, is gone and back when it is told,
+//! and loses answers on demand.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, sleep},
+};
+
+use super::{Ask, Known, LEFT, Left, Name, Slot, Taken, Window, Word};
+use crate::{
+    replicas::{Gone, News, State},
+    upstream::budget::log::MINUTE,
+};
+
+/// How long a replica waits for an answer.
+pub(in crate::upstream::budget) const TIMEOUT: Duration = Duration::from_millis(50);
+
+/// What stands for Redis.
+pub(in crate::upstream::budget) struct Server {
+    book: Mutex<Book>,
+    news: broadcast::Sender<News>,
+}
+
+#[derive(Default)]
+struct Book {
+    gone: bool,
+    /// So many answers get lost from now on.
+    lost: usize,
+    /// What was taken or pushed, in order.
+    log: Vec<Slot>,
+    budgets: HashMap<Name, Budget>,
+}
+
+#[derive(Default)]
+struct Budget {
+    limit: usize,
+    slots: HashMap<Slot, Instant>,
+    word: u64,
+    pause: Option<Instant>,
+    probe: Option<(Slot, Instant)>,
+}
+
+/// One replica's line to it.
+pub(in crate::upstream::budget) struct Line {
+    server: Arc<Server>,
+    state: watch::Sender<State>,
+}
+
+impl Server {
+    pub(in crate::upstream::budget) fn new() -> Arc<Self> {
+        Arc::new(Self { book: Mutex::default(), news: broadcast::Sender::new(64) })
+    }
+
+    pub(in crate::upstream::budget) fn line(self: &Arc<Self>, state: State) -> Arc<Line> {
+        Arc::new(Line { server: Arc::clone(self), state: watch::Sender::new(state) })
+    }
+
+    /// Nobody is answered any more. The replicas' lines are to be told apart.
+    pub(in crate::upstream::budget) fn vanish(&self) {
+        self.book().gone = true;
+    }
+
+    pub(in crate::upstream::budget) fn come_back(&self, empty: bool) {
+        let mut book = self.book();
+        book.gone = false;
+        if empty {
+            book.budgets.clear();
+        }
+    }
+
+    pub(in crate::upstream::budget) fn lose_answers(&self, count: usize) {
+        self.book().lost = count;
+    }
+
+    /// Every slot that was taken or pushed so far, in order.
+    pub(in crate::upstream::budget) fn log(&self) -> Vec<Slot> {
+        self.book().log.clone()
+    }
+
+    /// How many slots are held.
+    pub(in crate::upstream::budget) fn held(&self, budget: Name) -> usize {
+        self.book().budget(budget).slots.len()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("the lock")
+    }
+
+    fn say(&self, book: &mut Book, name: Name) -> Left {
+        let budget = book.budget(name);
+        budget.word += 1;
+        let left = Left { at: budget.word, slots: budget.limit.saturating_sub(budget.slots.len()) };
+        let payload = format!("{name} {} {}", left.at, left.slots).into();
+        // Nobody may listen.
+        let _ = self.news.send(News { channel: LEFT.to_owned(), payload });
+        left
+    }
+}
+
+impl Book {
+    fn budget(&mut self, name: Name) -> &mut Budget {
+        let budget = self.budgets.entry(name).or_default();
+        let now = Instant::now();
+        budget.slots.retain(|_, free| *free > now);
+        budget
+    }
+}
+
+impl Line {
+    /// The replica is told this.
+    pub(in crate::upstream::budget) fn say(&self, state: State) {
+        self.state.send_replace(state);
+    }
+
+    fn take_now(&self, ask: Ask) -> Option<Taken> {
+        let mut book = self.server.book();
+        if book.gone {
+            return None;
+        }
+        let now = Instant::now();
+        let budget = book.budget(ask.budget);
+        budget.limit = ask.limit;
+        if !budget.slots.contains_key(&ask.slot) {
+            if let Some(until) = budget.pause.filter(|until| now < *until) {
+                return Some(Taken::Paused(until - now));
+            }
+            if budget.probe.is_some_and(|(_, until)| now < until) {
+                return Some(Taken::Probing);
+            }
+            let free = ask.limit.saturating_sub(budget.slots.len());
+            if free < 1 + ask.reserve {
+                let mut frees: Vec<_> = budget.slots.values().copied().collect();
+                frees.sort_unstable();
+                let at = frees.get(ask.reserve - free).map_or(MINUTE, |free| *free - now).min(MINUTE);
+                return Some(Taken::Full(at, Left { at: budget.word, slots: free }));
+            }
+            if budget.pause.is_some() {
+                budget.probe = Some((ask.slot, now + ask.aloft));
+            }
+            budget.slots.insert(ask.slot, now + ask.aloft + MINUTE);
+            book.log.push(ask.slot);
+        }
+        let probe = book.budget(ask.budget).probe.is_some_and(|(slot, _)| slot == ask.slot);
+        let left = self.server.say(&mut book, ask.budget);
+        if book.lost > 0 {
+            book.lost -= 1;
+            return None;
+        }
+        Some(Taken::Granted { left, probe })
+    }
+}
+
+impl Budget {
+    fn pause_for(&mut self, length: Duration) {
+        let until = Instant::now() + length;
+        self.pause = Some(self.pause.map_or(until, |before| before.max(until)));
+        self.probe = None;
+    }
+}
+
+impl Window for Line {
+    fn take(&self, ask: Ask) -> BoxFuture<'_, Result<Taken, Gone>> {
+        Box::pin(async move {
+            if let State::Alone(_) = *self.state.borrow() {
+                return Err(Gone);
+            }
+            let taken = self.take_now(ask);
+            if taken.is_none() {
+                sleep(TIMEOUT).await;
+            }
+            taken.ok_or(Gone)
+        })
+    }
+
+    fn push(&self, known: Known) -> BoxFuture<'_, Result<Left, Gone>> {
+        Box::pin(async move {
+            let mut book = self.server.book();
+            if book.gone {
+                return Err(Gone);
+            }
+            let now = Instant::now();
+            let budget = book.budget(known.budget);
+            budget.limit = known.limit;
+            if known.pause > Duration::ZERO {
+                budget.pause_for(known.pause);
+            }
+            for one in &known.departures {
+                let free = now + one.frees.unwrap_or(known.aloft + MINUTE);
+                budget.slots.insert(one.slot, free);
+            }
+            book.log.extend(known.departures.iter().map(|one| one.slot));
+            Ok(self.server.say(&mut book, known.budget))
+        })
+    }
+
+    fn tell(&self, name: Name, word: Word, _: Duration) {
+        let mut book = self.server.book();
+        if book.gone {
+            return;
+        }
+        let now = Instant::now();
+        let budget = book.budget(name);
+        match word {
+            Word::Answered(slot, ago) => {
+                budget.slots.insert(slot, now + MINUTE.saturating_sub(ago));
+                return;
+            }
+            Word::GivenBack(slot) => drop(budget.slots.remove(&slot)),
+            Word::Limited(length) => budget.pause_for(length),
+            Word::Probed(slot, answered) => {
+                if budget.probe.is_none_or(|(probe, _)| probe != slot) {
+                    return;
+                }
+                budget.probe = None;
+                if answered {
+                    budget.pause = None;
+                }
+            }
+        }
+        self.server.say(&mut book, name);
+    }
+
+    fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.server.news.subscribe()
+    }
+}

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Gate, Key, MINUTE};
+use super::{Gate, Key, MINUTE, State};
 use crate::{
     replicas,
     upstream::budget::{
@@ -25,8 +25,14 @@ impl Gate {
     pub async fn attend(&self) {
         let Some(window) = self.window.as_deref() else { return };
         let (mut link, mut news) = (window.state(), window.news());
+        let mut before = None;
         loop {
-            link.borrow_and_update();
+            let moved = link.has_changed().unwrap_or(false);
+            let told = *link.borrow_and_update();
+            if before.replace(told) == Some(told) && moved {
+                // It changed and changed back before anybody looked: it was gone, and may have come back empty.
+                self.lock().flapped(Instant::now());
+            }
             let apart = self.apart();
             if apart {
                 // What was said before says nothing any more.
@@ -34,13 +40,13 @@ impl Gate {
             }
             if apart && !self.join(window, &link).await {
                 tokio::select! {
-                    changed = link.changed() => if changed.is_err() { return },
+                    changed = changed(&link) => if changed.is_err() { return },
                     () = sleep(AGAIN) => {}
                 }
                 continue;
             }
             tokio::select! {
-                changed = link.changed() => if changed.is_err() { return },
+                changed = changed(&link) => if changed.is_err() { return },
                 said = news.recv() => match said {
                     Ok(news) => if let Some((name, left)) = Left::said(&news) {
                         let mut state = self.lock();
@@ -131,6 +137,20 @@ impl Gate {
     fn known(&self, key: &Key, departures: Vec<Departure>, now: Instant) -> Known {
         let (limit, pause) = (key.share.limit(), key.pause.left(now));
         Known { budget: key.name, limit, aloft: self.aloft, pause, departures }
+    }
+}
+
+/// Waits for a change, and leaves it to be seen.
+async fn changed(link: &watch::Receiver<replicas::State>) -> Result<(), watch::error::RecvError> {
+    let mut link = link.clone();
+    link.changed().await
+}
+
+impl State {
+    fn flapped(&mut self, now: Instant) {
+        if self.standing == Standing::Together {
+            self.lost(now);
+        }
     }
 }
 

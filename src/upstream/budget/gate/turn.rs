@@ -82,20 +82,23 @@ impl State {
         }
         self.keys.iter_mut().for_each(|key| key.share.seen(told, self.standing, now));
         match (self.standing, told) {
-            (Standing::Arriving | Standing::Together, replicas::State::Alone(_)) => {
-                for key in &mut self.keys {
-                    if self.standing == Standing::Together {
-                        key.share.lost(now);
-                    }
-                    (key.full, key.probing) = ([None; 2], None);
-                    // It may now be known of many that they cannot go in time.
-                    key.queue.wake_all();
-                }
-                self.standing = Standing::Alone;
-            }
+            (Standing::Arriving | Standing::Together, replicas::State::Alone(_)) => self.lost(now),
             (Standing::Arriving | Standing::Together, replicas::State::Together(_)) => {}
             // What was sent alone has to be told first.
             (Standing::Single | Standing::Alone, _) => {}
+        }
+    }
+
+    /// The shared window is gone.
+    pub(super) fn lost(&mut self, now: Instant) {
+        let was = std::mem::replace(&mut self.standing, Standing::Alone);
+        for key in &mut self.keys {
+            if was == Standing::Together {
+                key.share.lost(now);
+            }
+            (key.full, key.probing) = ([None; 2], None);
+            // It may now be known of many that they cannot go in time.
+            key.queue.wake_all();
         }
     }
 

@@ -200,6 +200,23 @@ async fn what_is_said_too_fast_to_be_heard_is_asked_for() {
     assert_eq!(b.keys(Instant::now())[0].remaining, 100);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_over_before_anybody_looked_is_noticed_all_the_same() {
+    let server = Server::new();
+    let replicas = [(); 2].map(|()| replica(&server, 60, None, Together(2)));
+    settle().await;
+    spend(&replicas[0].0, 40).await;
+    settle().await;
+    server.come_back(true);
+    for (_, line) in &replicas {
+        line.say(Alone(2));
+        line.say(Together(2));
+    }
+    settle().await;
+    assert_eq!(server.held(BUDGET), 40, "told anew");
+    assert_eq!([may_leave(&replicas[0].0).await, may_leave(&replicas[1].0).await], [0, 10]);
+}
+
 /// What happens to the shared window, in half minutes' steps or so.
 #[derive(Clone, Debug)]
 struct Outage {

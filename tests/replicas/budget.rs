@@ -1,0 +1,196 @@
+//! The budget that replicas share, through a real Redis: gates with links of their own.
+
+use std::{sync::Arc, time::Duration};
+
+use callgate::{
+    clock::Clock,
+    replicas::{Link, State},
+    upstream::{
+        breaker::Health,
+        budget::{
+            Lane, Settings, Ties,
+            gate::{Gate, Group, Permit, Report},
+            shared::CHANNEL,
+            window::{Name, Window},
+        },
+    },
+};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+use super::{
+    redis::{Redis, available},
+    world::{AMPLE, alone, becomes, settings, within},
+};
+
+const LIMIT: u32 = 9;
+const BUDGET: Name = Name([7; 16]);
+
+/// One replica, with the task that attends to its window.
+struct Replica {
+    gate: Arc<Gate>,
+    link: Arc<Link>,
+    attending: AbortHandle,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.attending.abort();
+    }
+}
+
+impl Replica {
+    async fn start(redis: &Redis) -> Self {
+        let clock = Arc::new(Clock::system());
+        let link = Link::open(&settings(&redis.url(), AMPLE), "test", &[CHANNEL], clock).await;
+        let link = link.expect("settings that may work");
+        let settings = Settings {
+            requests_per_minute: LIMIT,
+            replicas_fallback: None,
+            reserve: Some(0),
+            queue_timeout: Duration::from_secs(2),
+            queue_length: 100,
+        };
+        let groups = [Group { name: BUDGET, limit: None }];
+        let window: Arc<dyn Window> = Arc::new(Arc::clone(&link));
+        let ties = Ties { window: Some(window), journal: None };
+        let gate = Arc::new(Gate::new(&settings, &groups, 16, Duration::from_secs(15), ties));
+        let attended = Arc::clone(&gate);
+        let attending = tokio::spawn(async move { attended.attend().await }).abort_handle();
+        Self { gate, link, attending }
+    }
+
+    async fn permit(&self, patience: Duration) -> Option<Permit> {
+        self.gate.permit(0, Lane::Lookup, Instant::now() + patience).await.ok()
+    }
+
+    /// Sends one request, where there is budget for it.
+    async fn sends(&self) -> bool {
+        self.sends_and(None).await
+    }
+
+    async fn sends_and(&self, limited: Option<Duration>) -> bool {
+        let Some(mut permit) = self.permit(Duration::from_millis(500)).await else { return false };
+        permit.sent();
+        permit.spend(Report { answered: Some(Instant::now()), health: Health::Alive, limited });
+        true
+    }
+
+    async fn send_all(&self) -> usize {
+        let mut count = 0;
+        while self.sends().await {
+            count += 1;
+        }
+        count
+    }
+
+    fn remaining(&self) -> usize {
+        self.gate.keys(Instant::now())[0].remaining
+    }
+}
+
+#[tokio::test]
+async fn three_replicas_send_as_much_as_one_may() {
+    if !available() {
+        return;
+    }
+    let redis = Redis::start();
+    let replicas = [Replica::start(&redis).await, Replica::start(&redis).await, Replica::start(&redis).await];
+    let sent = within(futures_util::future::join_all(replicas.iter().map(Replica::send_all))).await;
+    assert_eq!(sent.iter().sum::<usize>(), LIMIT as usize, "{sent:?}");
+    assert_eq!(replicas.each_ref().map(Replica::remaining), [0; 3]);
+    assert_eq!(
+        redis.command(&["DBSIZE"]).trim().parse::<u32>().map_err(drop),
+        Ok(3),
+        "slots, pause, replicas"
+    );
+    // One that starts later finds what was sent.
+    assert!(!Replica::start(&redis).await.sends().await);
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_another_replicas() {
+    if !available() {
+        return;
+    }
+    let redis = Redis::start();
+    let (one, other) = (Replica::start(&redis).await, Replica::start(&redis).await);
+    let held = one.permit(Duration::from_millis(500)).await.expect("free");
+    assert_eq!(one.send_all().await, LIMIT as usize - 1);
+    // It cannot come free in time, as far as anybody knows; who waits long enough has it as it does.
+    assert!(!other.sends().await);
+    let waiting = other.permit(Duration::from_secs(90));
+    tokio::pin!(waiting);
+    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err());
+    drop(held);
+    assert!(within(waiting).await.is_some());
+}
+
+#[tokio::test]
+async fn a_429_pauses_every_replica() {
+    if !available() {
+        return;
+    }
+    let redis = Redis::start();
+    let (one, other) = (Replica::start(&redis).await, Replica::start(&redis).await);
+    assert!(one.sends_and(Some(Duration::from_millis(1_500))).await);
+    // It is told to Redis in the background.
+    let pause = String::from_utf8(one.link.name("budget", format!("{{{BUDGET}}}:pause").as_bytes()));
+    let pause = pause.expect("a name");
+    within(async {
+        while redis.command(&["HEXISTS", &pause, "until"]).trim() != "1" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!other.sends().await);
+    let began = Instant::now();
+    let ahead = other.permit(Duration::from_secs(5)).await.expect("after the pause");
+    assert!(began.elapsed() > Duration::from_millis(700));
+    assert!(!one.sends().await, "one goes ahead");
+    drop(ahead);
+    assert!(within(one.permit(Duration::from_secs(5))).await.is_some());
+}
+
+#[tokio::test]
+async fn alone_and_back_no_more_is_sent_than_was_left() {
+    if !available() {
+        return;
+    }
+    let mut redis = Redis::start();
+    let replicas = [Replica::start(&redis).await, Replica::start(&redis).await, Replica::start(&redis).await];
+    for replica in &replicas {
+        becomes(&replica.link, |state| state == State::Together(3)).await;
+    }
+    assert!(replicas[0].sends().await && replicas[0].sends().await && replicas[1].sends().await);
+    // Each has heard that six are left.
+    for replica in &replicas {
+        within(async {
+            while replica.remaining() != 6 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    redis.stop();
+    for replica in &replicas {
+        alone(&replica.link).await;
+    }
+    let mut sent = Vec::new();
+    for replica in &replicas {
+        sent.push(replica.send_all().await);
+    }
+    assert_eq!(sent, [1, 2, 2], "two of six for each, and no more than three in all");
+    // It comes back empty, and is told.
+    redis.restart();
+    for replica in &replicas {
+        becomes(&replica.link, |state| matches!(state, State::Together(_))).await;
+    }
+    let mut later = 0;
+    for replica in &replicas {
+        later += replica.send_all().await;
+    }
+    assert!(later <= 1, "one was left: {later}");
+}

@@ -243,14 +243,19 @@ impl App {
             join(self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe()));
         let watched = tokio::spawn(watched);
         let lookup = Arc::clone(&self.lookup);
-        let erasures = tokio::spawn(Arc::clone(&self.lookup).follow_erasures());
+        // What the other replicas say, of the budget and of what is to be forgotten.
+        let attending = Arc::clone(&self.lookup);
+        let others = tokio::spawn(async move {
+            let (budget, erasures) = (attending.upstream().attend(), attending.follow_erasures());
+            tokio::join!(budget, erasures);
+        });
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
         // A scraper's connection is not worth waiting for.
         operators.send_replace(Stage::Draining);
         operators.send_replace(Stage::Cut);
         let _ = watched.await;
-        erasures.abort();
+        others.abort();
         lookup.store().close().await;
         if let Some(link) = &self.link {
             link.leave().await;

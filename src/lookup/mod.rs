@@ -222,8 +222,8 @@ impl Lookup {
     }
 
     /// Forgets what other replicas were told to forget, for ever.
-    pub async fn follow_erasures(self: Arc<Self>) {
-        erase::follow(&self).await
+    pub async fn follow_erasures(&self) {
+        erase::follow(self).await
     }
 
     /// Forgets what an erasure is about, in every tier, and keeps nothing of it that is under way. What was kept, once it

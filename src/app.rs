@@ -356,20 +356,6 @@ fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Li
     Ok((with(callers), with(operators)))
 }
 
-/// Says which settings have no effect yet, so that nobody relies on them.
-#[must_use]
-pub fn without_effect(settings: &Settings) -> Vec<String> {
-    let replicas = settings.budget.replicas_fallback;
-    let unbuilt = [
-        settings
-            .replicas
-            .as_ref()
-            .map(|_| "cache.shared.url: calls are not shared by replicas yet".to_owned()),
-        replicas.map(|_| "budget.replicas_fallback: each gateway counts for itself yet".to_owned()),
-    ];
-    unbuilt.into_iter().flatten().collect()
-}
-
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").finish_non_exhaustive()

@@ -13,7 +13,6 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use bytes::Bytes;
-use futures_util::future::ready;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -87,10 +86,13 @@ impl Handler for Admin {
         peer: Peer,
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let trace = Trace::from_headers(request.headers());
-        let asked = guard::check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
-        let asked = asked.and_then(|()| self.parts.understand(&request));
-        let parts = Arc::clone(&self.parts);
+        let checked = guard::check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
+        let (parts, request) = (Arc::clone(&self.parts), request.map(drop));
         async move {
+            let asked = match checked {
+                Ok(()) => parts.understand(&request).await,
+                Err(refused) => Err(refused),
+            };
             let answer = match asked {
                 Ok(Asked::Answered(response)) => Ok(response),
                 Ok(Asked::Cache(asked)) => cache::answer(&parts, asked, peer).await,
@@ -109,11 +111,17 @@ impl Handler for Scraping {
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let trace = Trace::from_headers(request.headers());
         let checked = guard::check(&request, &AllowedHosts::Any, peer.is_unix()).map_err(Refused::from);
-        let answer = checked.and_then(|()| {
-            probes::answer(&self.0, &request)
-                .unwrap_or_else(|| Err(no_route("there are /healthz, /readyz and /metrics")))
-        });
-        ready(self.0.finish(answer, peer, trace))
+        let (parts, request) = (Arc::clone(&self.0), request.map(drop));
+        async move {
+            let answer = match checked {
+                Ok(()) => match probes::answer(&parts, &request).await {
+                    Some(answer) => answer,
+                    None => Err(no_route("there are /healthz, /readyz and /metrics")),
+                },
+                Err(refused) => Err(refused),
+            };
+            parts.finish(answer, peer, trace)
+        }
     }
 }
 
@@ -125,8 +133,8 @@ enum Asked {
 }
 
 impl Parts {
-    fn understand<B>(&self, request: &Request<B>) -> Result<Asked, Refused> {
-        if let Some(answer) = probes::answer(self, request) {
+    async fn understand(&self, request: &Request<()>) -> Result<Asked, Refused> {
+        if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
         match cache::understand(self, request) {

@@ -16,14 +16,19 @@ use crate::{
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Answers a probe; `None` where the path is none of theirs.
-pub(super) fn answer<B>(parts: &Parts, request: &Request<B>) -> Option<Result<Response<Bytes>, Refused>> {
-    let answer: fn(&Parts, &Request<B>) -> Response<Bytes> = match request.uri().path() {
-        "/healthz" => |_, _| body(StatusCode::OK, PLAIN, "ok\n"),
-        "/readyz" => |parts, _| readyz(parts),
-        "/metrics" => metrics,
-        _ => return None,
-    };
-    Some(READ.check(request.method()).map(|()| answer(parts, request)))
+pub(super) async fn answer(parts: &Parts, request: &Request<()>) -> Option<Result<Response<Bytes>, Refused>> {
+    let path = request.uri().path();
+    if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
+        return None;
+    }
+    if let Err(refused) = READ.check(request.method()) {
+        return Some(Err(refused));
+    }
+    Some(Ok(match path {
+        "/healthz" => body(StatusCode::OK, PLAIN, "ok\n"),
+        "/readyz" => readyz(parts),
+        _metrics => metrics(parts, request).await,
+    }))
 }
 
 fn readyz(parts: &Parts) -> Response<Bytes> {
@@ -39,9 +44,9 @@ fn readyz(parts: &Parts) -> Response<Bytes> {
     body(StatusCode::SERVICE_UNAVAILABLE, PLAIN, lines)
 }
 
-fn metrics<B>(parts: &Parts, request: &Request<B>) -> Response<Bytes> {
+async fn metrics(parts: &Parts, request: &Request<()>) -> Response<Bytes> {
     let store = parts.lookup.store();
-    let totals = store.totals();
+    let totals = store.totals().await;
     let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
     let expired = totals.iter().map(|(_, totals)| totals.expired).sum();
     let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });

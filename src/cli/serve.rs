@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use super::{BAD_CONFIGURATION, Files, process};
 use crate::{
-    app::{self, App, Surroundings},
+    app::{App, Surroundings},
     drain::Ended,
     settings::{Loaded, Settings},
 };
@@ -38,9 +38,6 @@ async fn serve(loaded: Loaded) -> Result<(), String> {
     let Loaded { settings, notices, .. } = loaded;
     for notice in notices {
         tracing::info!("{notice}");
-    }
-    for unbuilt in app::without_effect(&settings) {
-        tracing::warn!("{unbuilt}");
     }
     let mut signals = process::Terminations::listen().map_err(|e| e.to_string())?;
     let surroundings = Surroundings { descriptors: process::raise_descriptors() };

@@ -264,11 +264,13 @@ impl Store {
         self.purged.load(Ordering::Relaxed)
     }
 
-    /// What each tier holds.
-    #[must_use]
-    pub fn totals(&self) -> Vec<(Tier, Totals)> {
+    /// What each tier holds. Waits for the one that the replicas share to be counted, where it is there.
+    pub async fn totals(&self) -> Vec<(Tier, Totals)> {
         let disk = self.disk.as_ref().map(|disk| (Tier::Disk, disk.totals()));
-        let shared = self.shared.as_ref().map(|shared| (Tier::Shared, shared.totals()));
+        let shared = match &self.shared {
+            Some(shared) => Some((Tier::Shared, shared.totals().await)),
+            None => None,
+        };
         std::iter::once((Tier::Memory, self.memory.totals())).chain(disk).chain(shared).collect()
     }
 

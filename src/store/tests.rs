@@ -73,7 +73,7 @@ async fn what_is_recalled_lies_in_memory_from_then_on() {
     assert!(store.get(&key("a")).is_some());
     assert!(!recalled(&store, "a").await, "memory has it");
     assert!(!recalled(&store, "b").await);
-    let (_, disk) = store.totals()[1];
+    let (_, disk) = store.totals().await[1];
     assert_eq!(disk.entries, 1);
 }
 
@@ -120,7 +120,7 @@ async fn what_waits_to_be_written_can_be_recalled() {
 async fn without_a_disk_nothing_is_recalled() {
     let store = Store::in_memory(1 << 20);
     assert!(!recalled(&store, "a").await);
-    assert_eq!(store.totals().len(), 1);
+    assert_eq!(store.totals().await.len(), 1);
     store.close().await;
 }
 
@@ -173,7 +173,7 @@ async fn what_is_erased_is_counted_once_and_does_not_come_back() {
     );
     store.close().await;
     let store = open(directory.path()).await;
-    assert_eq!(store.totals().len(), 2, "the tier is on");
+    assert_eq!(store.totals().await.len(), 2, "the tier is on");
     assert!(found(&store, &Erasure::All(None)).await.is_empty());
 }
 
@@ -187,7 +187,7 @@ async fn more_than_one_transaction_takes_is_erased_too() {
     }
     store.close().await;
     let store = open_of(directory.path(), 64 << 20).await;
-    assert_eq!(store.totals()[1].1.entries, MANY as u64);
+    assert_eq!(store.totals().await[1].1.entries, MANY as u64);
     assert_eq!(store.erase(&Erasure::All(None)).await, Erased { keys: MANY, pending: false });
-    assert_eq!(store.totals()[1].1.entries, 0);
+    assert_eq!(store.totals().await[1].1.entries, 0);
 }

@@ -179,15 +179,30 @@ impl Shared {
         self.clock.at(instant)
     }
 
-    /// What is kept there, as of lately.
-    pub(super) fn totals(&self) -> Totals {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is kept there, for all replicas; as it was last known, where Redis is gone.
+    pub(super) async fn totals(&self) -> Totals {
+        let counted = self.count().await;
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok((entries, bytes)) = counted {
+            (totals.entries, totals.bytes) = (entries, bytes);
+        }
+        *totals
     }
 
-    /// Throws out what is of no more use, and counts the rest.
+    async fn count(&self) -> Result<(u64, u64), Gone> {
+        let (mut entries, mut bytes) = (0, 0);
+        for workspace in &self.namespace.workspaces {
+            let keys = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
+            let counted = self.link.run(&scripts::TOTALS, &keys, &[]).await?;
+            let mut numbers = counted.iter().map(|number| digits(number));
+            entries += numbers.next().unwrap_or_default();
+            bytes += numbers.next().unwrap_or_default();
+        }
+        Ok((entries, bytes))
+    }
+
+    /// Throws out what is of no more use.
     async fn sweep(&self) -> Result<(), Gone> {
-        let mut totals = Totals { evicted: 0, ..self.totals() };
-        (totals.entries, totals.bytes) = (0, 0);
         for workspace in &self.namespace.workspaces {
             let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
             let expired =
@@ -196,14 +211,9 @@ impl Shared {
                 let call = self.name("call", &member(workspace, &id));
                 let keys = [call, index.clone(), bytes.clone()];
                 self.link.run(&scripts::ERASE, &keys, &[&id]).await?;
-                totals.expired += 1;
+                self.totals.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
             }
-            let counted = self.link.run(&scripts::TOTALS, &[index, bytes], &[]).await?;
-            let mut numbers = counted.iter().map(|number| digits(number));
-            totals.entries += numbers.next().unwrap_or_default();
-            totals.bytes += numbers.next().unwrap_or_default();
         }
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
         Ok(())
     }
 

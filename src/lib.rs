@@ -9,7 +9,8 @@
 //! One request walks one way; each step hands a value to the next and is never asked again:
 //!
 //! ```text
-//! listener → connection → guard → route → lookup → memory → flight → disk → permit → vendor → admission → store → reply
+//! listener → connection → guard → route → lookup → memory → flight → disk → shared tier → lease → permit
+//!     → vendor → admission → store → reply
 //! ```
 //!
 //! What travels is a [`route::Route`](downstream::route::Route), then a [`CacheKey`](call::CacheKey) in an

@@ -1,5 +1,5 @@
-//! What is kept, and in which tiers: memory first, then the disk. The one seam that `lookup` sees; it does not know
-//! which tiers are there.
+//! What is kept, and in which tiers: memory first, then the disk, then what the replicas share. The one seam that `lookup`
+//! sees; it does not know which tiers are there.
 //!
 //! Every hit comes from memory. What lies further away is recalled into it once, by the flight for its key.
 //!

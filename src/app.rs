@@ -164,7 +164,7 @@ impl App {
         let terms = Terms {
             namespace,
             keep_stale: settings.lookup.stale_if_error,
-            longest: settings.lookup.final_ttl,
+            longest: settings.lookup.final_ttl.saturating_add(settings.lookup.stale_if_error),
             clock: Arc::clone(&clock),
             seal,
         };

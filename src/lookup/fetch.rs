@@ -18,7 +18,7 @@ use super::{
 use crate::{
     call::CacheKey,
     outcome::{Class, ErrorCode, Forward, NotKept, Refusal, Tier},
-    store::{Failure, FailureAnswer, Landing, Stored},
+    store::{Failure, FailureAnswer, Landing, Store, Stored},
     upstream::{
         budget::{Lane, gate::Permit},
         vendor::VendorAnswer,
@@ -41,28 +41,33 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     if let Some(answer) = Lookup::recalled(&ask, recalled) {
         return leader.land(answer);
     }
-    let latest = started + lookup.upstream.patience();
-    let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, latest).await {
+    let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, started).await {
         Turn::Deserted => return,
         Turn::Kept(leader, stored) => {
             return leader.land(Answer::hit(Tier::Shared, stored, Instant::now()));
         }
         Turn::Landed(leader, landing) => {
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: true };
             let answer = fetch.decide(handed_on::read(*landing), true).answer;
             (leader, answer.collapsed(&ask.directives), None)
         }
         Turn::Ours(leader, lease, lane, Ok(permit)) => {
             let sent = Instant::now();
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: false };
+            let latest = started + lookup.upstream.patience();
             let (answer, landing) = fetch.fly(lane, permit, latest).await;
-            // Those at other replicas find what may be kept where they look first.
-            lease.land(&landing);
+            if leader.is_purged() {
+                // Whoever waits for it elsewhere may have begun after the purge.
+                drop(lease);
+            } else {
+                // Those at other replicas find what may be kept where they look first.
+                lease.land(&landing);
+            }
             (leader, answer, Some(sent.elapsed()))
         }
         Turn::Ours(leader, lease, lane, Err(refusal)) => {
             drop(lease);
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask };
+            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: false };
             let answer = fetch.decide(Err(refusal), false).answer;
             (leader, Answer { turned_away: Some(lane), ..answer }, None)
         }
@@ -75,6 +80,19 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         lookup.vigils.tell(&ask.key, answer.clone());
     }
     leader.land(answer);
+}
+
+/// Keeps here what was found kept by another replica, unless there is something newer, or it was purged meanwhile.
+pub(super) fn keep_here(lookup: &Lookup, leader: &Leader, key: &CacheKey, stored: &Arc<Stored>) {
+    let newer = |known: &Arc<Stored>| known.fetched >= stored.fetched;
+    if leader.is_purged() || lookup.store.get(key).as_ref().is_some_and(newer) {
+        return;
+    }
+    let _ = lookup.store.put_here(key, Arc::clone(stored));
+    // As in `Fetch::keep`; and an erasure elsewhere may have been heard of since it was read.
+    if leader.is_purged() || lookup.store.forbids(key, stored.fetched) {
+        lookup.store.remove_here(key);
+    }
 }
 
 /// A defect of ours, which is logged where it happens. It is remembered like any failure that cost a request.
@@ -94,6 +112,8 @@ struct Fetch<'a> {
     lookup: &'a Lookup,
     leader: &'a Leader,
     ask: &'a Ask,
+    /// Whether another replica fetched it, and has seen to what the replicas share.
+    handed_on: bool,
 }
 
 impl Fetch<'_> {
@@ -210,7 +230,9 @@ impl Fetch<'_> {
         if !self.leader.is_wanted() {
             return Some(NotKept::NoStore);
         }
-        if !self.lookup.store.put(&self.ask.key, Arc::clone(stored)) {
+        let (store, key) = (&self.lookup.store, &self.ask.key);
+        let put = if self.handed_on { Store::put_here } else { Store::put };
+        if !put(store, key, Arc::clone(stored)) {
             return Some(NotKept::TooLarge);
         }
         // A purge marks the flight first and empties the store second. One that came between our look at the mark

@@ -8,7 +8,10 @@ use std::pin::{Pin, pin};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Ask, Lookup, fetch::Leader};
+use super::{
+    Ask, Lookup,
+    fetch::{self, Leader},
+};
 use crate::{
     outcome::{ErrorCode, Refusal},
     store::{Boarding, Elsewhere, Landing, Lease, Stored},
@@ -36,15 +39,16 @@ enum Waited<T> {
     Deserted,
 }
 
-/// Waits for a flight's turn, for other replicas until `latest`.
+/// Waits for the turn of a flight that began at `started`.
 pub(super) async fn come(
     lookup: &Lookup,
     mut leader: Leader,
     ask: &Ask,
     lane: Lane,
-    latest: Instant,
+    started: Instant,
 ) -> Turn {
-    let store = lookup.store();
+    let (store, upstream) = (lookup.store(), lookup.upstream());
+    let latest = started + upstream.patience();
     let mut lane = lane;
     let mut anew = ask.directives.fetch_anew;
     loop {
@@ -54,29 +58,31 @@ pub(super) async fn come(
         let first = lane == Lane::Lookup;
         let lease = match store.board(&ask.key, first, anew).await {
             Boarding::Free(lease) => lease,
-            Boarding::Kept(stored) if stored.fresh_for(Instant::now()).is_some() => {
-                return Turn::Kept(leader, stored);
-            }
-            // It lies in memory now, to serve if the vendor fails.
-            Boarding::Kept(_) => {
+            Boarding::Kept(stored) => {
+                fetch::keep_here(lookup, &leader, &ask.key, &stored);
+                if stored.fresh_for(Instant::now()).is_some() {
+                    return Turn::Kept(leader, stored);
+                }
+                // There to serve if the vendor fails.
                 anew = true;
                 continue;
             }
             Boarding::Elsewhere(elsewhere) => match others(leader, &elsewhere, latest).await {
                 Others::Landed(leader, landing) => return Turn::Landed(leader, landing),
                 Others::Deserted => return Turn::Deserted,
-                Others::Late(leader) => {
-                    let detail = "another replica asks for it, and nothing came of that in time";
-                    let refusal = Refusal::new(ErrorCode::UpstreamTimeout, detail);
-                    return Turn::Ours(leader, Lease::none(), lane, Err(refusal));
-                }
-                Others::Nothing(back) => {
+                // A request that cannot end well would only be counted.
+                Others::Nothing(back) if upstream.is_worth_asking_before(latest) => {
                     leader = back;
                     continue;
                 }
+                Others::Nothing(leader) | Others::Late(leader) => {
+                    let detail = "another replica asked for it, and nothing came of that in time";
+                    let refusal = Refusal::new(ErrorCode::UpstreamTimeout, detail);
+                    return Turn::Ours(leader, Lease::none(), lane, Err(refusal));
+                }
             },
         };
-        let (back, reached, permit) = match permit(lookup, leader, ask, lane).await {
+        let (back, reached, permit) = match permit(lookup, leader, ask, lane, started).await {
             Some(permit) => permit,
             None => return Turn::Deserted,
         };
@@ -120,16 +126,17 @@ async fn others(mut leader: Leader, elsewhere: &Elsewhere, latest: Instant) -> O
     }
 }
 
-/// Waits for the permit, in the lane of lookups once somebody is in a hurry. `None` where nobody waits any more.
+/// Waits for the permit of a flight that began at `since`, in the lane of lookups once somebody is in a hurry. `None` where nobody waits any more.
 async fn permit(
     lookup: &Lookup,
     mut leader: Leader,
     ask: &Ask,
     lane: Lane,
+    mut since: Instant,
 ) -> Option<(Leader, Lane, Result<Permit, Refusal>)> {
     let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
     loop {
-        let mut permit = pin!(lookup.upstream().permit(ask.key.workspace, lane));
+        let mut permit = pin!(lookup.upstream().permit(ask.key.workspace, lane, since));
         loop {
             match wait_for_permit(permit.as_mut(), &leader, lane).await {
                 // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
@@ -143,7 +150,8 @@ async fn permit(
                 },
             }
         }
-        lane = Lane::Lookup;
+        // Who came in a hurry waits as long as anybody.
+        (lane, since) = (Lane::Lookup, Instant::now());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -137,28 +137,30 @@ impl Store {
         Erased { keys, pending }
     }
 
-    /// The keys of what is kept here, in memory and on disk, and was given before somebody else erased it.
-    pub(super) async fn known_before(&self, told: &Told) -> HashSet<CacheKey> {
-        let Some(shared) = &self.shared else { return HashSet::new() };
-        let (memory, which) = (self.memory.clone(), told.erasure.clone());
-        let in_memory = tokio::task::spawn_blocking(move || memory.find(&which)).await.unwrap_or_default();
-        let before = |stored: &Stored| shared.time_of(stored.fetched) <= told.before;
-        let in_memory = in_memory.into_iter().filter(|(_, stored)| before(stored)).map(|(key, _)| key);
-        let on_disk = match &self.disk {
-            Some(disk) => disk.keys_before(&told.erasure, told.before).await,
-            None => Vec::new(),
-        };
-        in_memory.chain(on_disk).collect()
-    }
-
-    /// Forgets here what other replicas were told to forget.
+    /// Forgets here what other replicas were told to forget, as far as it was given before.
     pub async fn obey(&self, told: &[Told]) {
-        for told in told {
-            for key in self.known_before(told).await {
-                self.remove_here(&key);
+        let (Some(shared), Some(last)) = (&self.shared, told.iter().map(|told| told.at).max()) else {
+            return;
+        };
+        // What is told is known to `shared` by now: whatever is read from there or put into memory from here on is held
+        // to it, and what lies in memory is looked through once for all.
+        let (memory, judge) = (self.memory.clone(), Arc::clone(shared));
+        let old = move |key: &CacheKey, stored: &Stored| judge.forbids(key, stored.fetched);
+        let in_memory = tokio::task::spawn_blocking(move || memory.find_where(old)).await.unwrap_or_default();
+        if let Some(disk) = &self.disk {
+            let mut on_disk = Vec::new();
+            for told in told {
+                if let Some(before) = shared.time_of(told) {
+                    on_disk.extend(disk.keys_before(&told.erasure, before).await);
+                }
             }
+            disk.remove_all(&on_disk).await;
         }
-        if let (Some(disk), Some(last)) = (&self.disk, told.iter().map(|told| told.at).max()) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        for key in in_memory {
+            self.memory.remove(&key);
+        }
+        if let Some(disk) = &self.disk {
             disk.note_erasures(last).await;
         }
     }

@@ -106,6 +106,12 @@ impl Memory {
         found.map(|(key, stored)| ((*key).clone(), stored)).collect()
     }
 
+    /// The keys of what is kept and is as `wanted` says. As slow as [`Self::find`].
+    pub(super) fn find_where(&self, wanted: impl Fn(&CacheKey, &Stored) -> bool) -> Vec<CacheKey> {
+        let found = self.answers.iter().filter(|(key, stored)| wanted(key, stored));
+        found.map(|(key, _)| (*key).clone()).collect()
+    }
+
     /// Forgets what an erasure is about, failures too; the keys of what was kept. As slow as [`Self::find`].
     pub(super) fn erase(&self, erasure: &Erasure) -> Vec<CacheKey> {
         for (key, _) in self.failures.iter().filter(|(key, _)| erasure.matches(key)) {

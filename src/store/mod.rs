@@ -70,7 +70,7 @@ pub struct Terms {
     pub namespace: Namespace,
     /// How long past its lifetime a call may still serve: `lookup.stale_if_error`.
     pub keep_stale: Duration,
-    /// How long the longest-lived copy may last: `lookup.final_ttl`.
+    /// How long the longest-lived copy may last: `lookup.final_ttl` and `lookup.stale_if_error`.
     pub longest: Duration,
     /// The time of day.
     pub clock: Arc<Clock>,
@@ -189,18 +189,12 @@ impl Store {
 
     /// Sets out to fetch `key`: finds out whether another replica has kept it, or asks for it already. Takes the lease to
     /// do so for all of them where nobody has it and `claim` says so. Passes by what is kept where `anew` does. What is
-    /// found kept lies in memory from now on.
+    /// found kept is the flight's to [keep here](Self::put_here).
     pub async fn board(&self, key: &CacheKey, claim: bool, anew: bool) -> Boarding {
-        let Some(shared) = &self.shared else { return Boarding::Free(Lease::none()) };
-        let removals = self.removals.load(Ordering::SeqCst);
-        let boarding = shared.board(key, claim, anew).await;
-        if let Boarding::Kept(stored) = &boarding {
-            self.remember(key, stored, removals);
-            if let Some(disk) = &self.disk {
-                disk.put(key, stored);
-            }
+        match &self.shared {
+            Some(shared) => shared.board(key, claim, anew).await,
+            None => Boarding::Free(Lease::none()),
         }
-        boarding
     }
 
     /// Lets memory have what was read from afar, unless it has something newer, or something was forgotten meanwhile.
@@ -209,23 +203,37 @@ impl Store {
             return;
         }
         let _ = self.memory.put(key.clone(), Arc::clone(stored));
-        if self.removals.load(Ordering::SeqCst) != removals {
+        let forbidden = self.shared.as_ref().is_some_and(|shared| shared.forbids(key, stored.fetched));
+        if forbidden || self.removals.load(Ordering::SeqCst) != removals {
             // It may have been this one. If it was not, it is read again.
             self.memory.remove(key);
         }
     }
 
-    /// Keeps an answer; false where it finds no room even in an empty store.
+    /// Keeps an answer, in every tier; false where it finds no room even in an empty store.
     #[must_use]
     pub fn put(&self, key: &CacheKey, stored: Arc<Stored>) -> bool {
-        let kept = self.memory.put(key.clone(), Arc::clone(&stored));
-        if kept && let Some(disk) = &self.disk {
-            disk.put(key, &stored);
-        }
+        let kept = self.put_here(key, Arc::clone(&stored));
         if kept && let Some(shared) = &self.shared {
             shared.put(key, &stored);
         }
         kept
+    }
+
+    /// Keeps an answer in memory and on disk: one that the other replicas have already.
+    #[must_use]
+    pub fn put_here(&self, key: &CacheKey, stored: Arc<Stored>) -> bool {
+        let kept = self.memory.put(key.clone(), Arc::clone(&stored));
+        if kept && let Some(disk) = &self.disk {
+            disk.put(key, &stored);
+        }
+        kept
+    }
+
+    /// Whether something was erased, here or elsewhere, that was given for `key` then.
+    #[must_use]
+    pub fn forbids(&self, key: &CacheKey, given: Instant) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.forbids(key, given))
     }
 
     /// The failure that answers for `key` at `now`.

@@ -168,14 +168,19 @@ impl Upstream {
         self.credentials.workspace_id(workspace).to_str().unwrap_or_default()
     }
 
-    /// Waits for the right to send one request, for `budget.queue_timeout` at the most.
+    /// Waits for the right to send one request, until `budget.queue_timeout` after `since` at the most.
     ///
     /// # Errors
     /// Where there is none in time, or the vendor is left alone for a while.
-    pub async fn permit(&self, workspace: WorkspaceIndex, lane: Lane) -> Result<Permit, Refusal> {
+    pub async fn permit(
+        &self,
+        workspace: WorkspaceIndex,
+        lane: Lane,
+        since: Instant,
+    ) -> Result<Permit, Refusal> {
         let began = Instant::now();
         let key = self.credentials.budget_group(workspace);
-        let permit = self.gate.permit(key, lane, began + self.queue_timeout).await;
+        let permit = self.gate.permit(key, lane, since + self.queue_timeout).await;
         match &permit {
             Ok(_) => self.metrics.budget_waited(began.elapsed()),
             Err(_) => self.metrics.budget_rejected(),
@@ -187,6 +192,12 @@ impl Upstream {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.queue_timeout.saturating_add(self.settings.response_timeout)
+    }
+
+    /// Whether a request that is sent now has a chance of being answered by `latest`.
+    #[must_use]
+    pub fn is_worth_asking_before(&self, latest: Instant) -> bool {
+        Instant::now() + self.settings.response_timeout / 10 < latest
     }
 
     /// When an answer has to be complete to a request that is sent now: all tries together have

@@ -51,6 +51,14 @@ impl Disk {
         keys.into_iter().filter_map(|key| self.namespace.parse(&key)).collect()
     }
 
+    /// Forgets these, and is done when they are gone for good.
+    pub(in crate::store) async fn remove_all(&self, keys: &[CacheKey]) {
+        for some in keys.chunks(SWEPT_AT_ONCE) {
+            some.iter().for_each(|key| self.remove(key));
+            self.settled().await;
+        }
+    }
+
     /// Up to when the erasures of other replicas have been carried out here, by their clock.
     pub(in crate::store) async fn noted_erasures(&self) -> u64 {
         let noted = self.read(LONG_PATIENCE, |shared, base| {
@@ -127,9 +135,12 @@ impl Shared {
 
     /// The keys in the file that begin so, of what was given up to `before` or cannot be read. Blocks.
     fn keys_before(&self, base: &Base, prefixes: &Prefixes, before: UnixMillis) -> Vec<Vec<u8>> {
+        let now = self.clock.now();
         let old = |key: &[u8], value: &[u8]| {
             let record = Record::decode(key, value, self.seal.as_deref());
-            record.map_or(true, |record| record.fetched <= before).then(|| key.to_vec())
+            // What was given in the future was given by a clock that was wrong, and says nothing.
+            let old = |record: Record| record.fetched <= before || record.fetched > now;
+            record.map_or(true, old).then(|| key.to_vec())
         };
         let mut keys = Vec::new();
         for prefix in prefixes.iter() {

@@ -1,7 +1,7 @@
 //! What one replica's flight brought, as the others read it: the vendor's answer, so that each judges it by itself, or
 //! the refusal that came of a request.
 //!
-//! Times cross as ages, since the replicas' clocks may differ. What takes no part in an answer is left out.
+//! Times cross by Redis's clock, since the replicas' own may differ. What takes no part in an answer is left out.
 
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ struct AnswerHead {
     last_modified: Option<String>,
     retry_after: Option<String>,
     date: Option<i64>,
-    sent_ms_ago: u64,
-    began_ms_ago: u64,
+    sent: i64,
+    began: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,9 +79,9 @@ struct RefusalHead {
 }
 
 impl Landing {
-    /// Written down at `now`; `None` for what is too large to be handed on.
-    pub(super) fn encode(&self, now: Instant) -> Option<Vec<u8>> {
-        let ago = |at: Instant| millis(now.saturating_duration_since(at));
+    /// Written down at `now`, when the shared clock shows `time`; `None` for what is too large to be handed on.
+    pub(super) fn encode(&self, now: Instant, time: UnixMillis) -> Option<Vec<u8>> {
+        let at = |at: Instant| time.0.saturating_sub_unsigned(millis(now.saturating_duration_since(at)));
         let text = |value: &Option<HeaderValue>| value.as_ref()?.to_str().ok().map(str::to_owned);
         let (head, body) = match self {
             Self::Answer(answer) => {
@@ -91,8 +91,8 @@ impl Landing {
                     last_modified: text(&answer.last_modified),
                     retry_after: text(&answer.retry_after),
                     date: answer.date.map(|date| date.0),
-                    sent_ms_ago: ago(answer.sent),
-                    began_ms_ago: ago(answer.began),
+                    sent: at(answer.sent),
+                    began: at(answer.began),
                 };
                 (Head { answer: Some(head), refused: None }, &answer.body[..])
             }
@@ -111,12 +111,12 @@ impl Landing {
         Some(bytes)
     }
 
-    /// Read at `now`; `None` for what is none of this version's.
-    pub(super) fn decode(bytes: &[u8], now: Instant) -> Option<Self> {
+    /// Read at `now`, when the shared clock shows `time`; `None` for what is none of this version's.
+    pub(super) fn decode(bytes: &[u8], now: Instant, time: UnixMillis) -> Option<Self> {
         let end = memchr::memchr(b'\n', bytes)?;
         let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
         let body = Bytes::copy_from_slice(&bytes[end + 1..]);
-        let ago = |ms: u64| now.checked_sub(Duration::from_millis(ms));
+        let ago = |at: i64| now.checked_sub(UnixMillis(at).elapsed_at(time));
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::from_str(&text).ok());
         match (head.answer, head.refused) {
             (Some(head), None) => Some(Self::Answer(LandedAnswer {
@@ -126,8 +126,8 @@ impl Landing {
                 last_modified: value(head.last_modified),
                 retry_after: value(head.retry_after),
                 date: head.date.map(UnixMillis),
-                sent: ago(head.sent_ms_ago)?,
-                began: ago(head.began_ms_ago)?,
+                sent: ago(head.sent)?,
+                began: ago(head.began)?,
             })),
             (None, Some(head)) => {
                 let refusal = Refusal::new(handed_on(&head.code)?, head.detail);
@@ -172,6 +172,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_handed_on_is_what_came_by_the_readers_own_clock() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let time = |seconds: i64| UnixMillis(1_800_000_000_000 + seconds * 1_000);
         let written = start + 10 * second;
         let answer = LandedAnswer {
             status: StatusCode::OK,
@@ -183,14 +184,15 @@ mod tests {
             sent: start + 8 * second,
             began: start + 9 * second,
         };
-        let bytes = Landing::Answer(answer.clone()).encode(written).expect("small");
-        let read = Landing::decode(&bytes, start + 40 * second);
-        let moved = LandedAnswer { sent: start + 38 * second, began: start + 39 * second, ..answer };
+        let bytes = Landing::Answer(answer.clone()).encode(written, time(10)).expect("small");
+        // Three seconds later, at a reader whose own clock began elsewhere.
+        let read = Landing::decode(&bytes, start + 40 * second, time(13));
+        let moved = LandedAnswer { sent: start + 35 * second, began: start + 36 * second, ..answer };
         assert_eq!(read, Some(Landing::Answer(moved)));
 
         let refusal = Refusal::new(ErrorCode::UpstreamTimeout, "nothing came").retry_at(written + 3 * second);
-        let bytes = Landing::Refused(refusal.clone()).encode(written).expect("small");
-        let read = Landing::decode(&bytes, start + 40 * second);
+        let bytes = Landing::Refused(refusal.clone()).encode(written, time(10)).expect("small");
+        let read = Landing::decode(&bytes, start + 40 * second, time(13));
         assert_eq!(read, Some(Landing::Refused(refusal.retry_at(start + 43 * second))));
     }
 
@@ -206,7 +208,7 @@ mod tests {
             b"[]\n",
             b"{\"answer\":null,\"refused\":null,\"more\":1}\n",
         ] {
-            assert_eq!(Landing::decode(bytes, now), None, "{bytes:?}");
+            assert_eq!(Landing::decode(bytes, now, UnixMillis(0)), None, "{bytes:?}");
         }
         let large = LandedAnswer {
             status: StatusCode::OK,
@@ -218,6 +220,6 @@ mod tests {
             sent: now,
             began: now,
         };
-        assert_eq!(Landing::Answer(large).encode(now), None);
+        assert_eq!(Landing::Answer(large).encode(now, UnixMillis(0)), None);
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Shared, landing::Landing, scripts};
-use crate::replicas::Gone;
+use crate::call::CacheKey;
 
 /// How long a lease outlives its holder.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3);
@@ -74,7 +74,8 @@ impl Lease {
     /// with them before.
     pub fn land(mut self, landing: &Landing) {
         if let Some(held) = self.0.take() {
-            held.end(landing.encode(Instant::now()));
+            let time = held.shared.redis_time(Instant::now());
+            held.end(time.and_then(|time| landing.encode(Instant::now(), time)));
         }
     }
 }
@@ -108,16 +109,17 @@ impl Held {
 #[derive(Debug)]
 pub struct Elsewhere {
     shared: Arc<Shared>,
+    key: CacheKey,
     names: Names,
     holder: String,
 }
 
 impl Elsewhere {
-    pub(super) fn new(shared: &Arc<Shared>, names: Names, holder: String) -> Self {
-        Self { shared: Arc::clone(shared), names, holder }
+    pub(super) fn new(shared: &Arc<Shared>, key: CacheKey, names: Names, holder: String) -> Self {
+        Self { shared: Arc::clone(shared), key, names, holder }
     }
 
-    /// Waits for what it brings; `None` where it ended without that, or Redis is gone.
+    /// Waits for what it brings; `None` where it ended without that, or with what was erased since, or Redis is gone.
     pub async fn landing(&self) -> Option<Landing> {
         let link = self.shared.link();
         let mut news = link.news();
@@ -127,13 +129,17 @@ impl Elsewhere {
             match link.run(&scripts::LOOK, &keys, &[token]).await.as_deref() {
                 Ok([landed, _]) if !landed.is_empty() => {
                     let plain = self.shared.opened(&self.names.subject, &self.holder, landed)?;
-                    return Landing::decode(&plain, Instant::now());
+                    let now = Instant::now();
+                    let landing = Landing::decode(&plain, now, self.shared.redis_time(now)?)?;
+                    // Those who ask after an erasure get nothing from before it.
+                    let from_before = matches!(&landing, Landing::Answer(answer) if self.shared.forbids(&self.key, answer.sent));
+                    return (!from_before).then_some(landing);
                 }
                 Ok([_, holder]) if holder[..] == *token => {}
                 Ok(_) => return None,
                 // A single answer that is late says nothing.
-                Err(Gone) if self.shared.is_there() => {}
-                Err(Gone) => return None,
+                Err(_) if self.shared.is_there() => {}
+                Err(_) => return None,
             }
             let landed = async {
                 while let Ok(said) = news.recv().await {

@@ -4,12 +4,14 @@
 //! Writes follow the answer and are not waited for. Beside the records it holds the [`lease`] by which one replica
 //! asks for all, and what was erased ([`tombstones`]), so that a replica that was cut off forgets it on its return.
 //!
+//! All times in it are by Redis's clock, so that the replicas' own may differ.
+//!
 //! Promised: a lookup waits for it as long as the link does (`cache.shared.timeout` for each step) and goes on without
-//! it; what is read back is what was kept for that very key; what was given before an erasure cannot be put back by a
-//! replica that had not heard of it.
+//! it; what is read back is what was kept for that very key; what was given before an erasure is neither put back by a
+//! replica that had not heard of it, nor read by one that had; a record is not replaced by an older one.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -46,6 +48,9 @@ pub const LANDED: &str = "landed";
 
 /// The largest value that is kept there, in bytes: what is larger would hold up what is behind it.
 const MOST: usize = 4 << 20;
+
+/// How often expired calls are thrown out, about.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// How many expired calls are thrown out in one go.
 const SWEPT_AT_ONCE: &[u8] = b"500";
@@ -85,37 +90,48 @@ impl Shared {
     pub(super) async fn get(&self, key: &CacheKey) -> Option<Arc<Stored>> {
         let place = self.place(key)?;
         let reply = self.link.run(&scripts::GET, &[place.call], &[&place.field]).await.ok()?;
-        self.read(&place.full, reply.first()?)
+        self.read(key, &place.full, reply.first()?)
     }
 
-    /// Keeps a final call, and forgets what was kept of one that is anything else by now.
+    /// Keeps a final call, and forgets what was kept of one that is anything else by now. Neither where what is there was
+    /// given later, or an erasure came since.
     pub(super) fn put(&self, key: &CacheKey, stored: &Stored) {
-        let Some(place) = self.place(key) else { return };
+        let (Some(place), true) = (self.place(key), self.is_there()) else { return };
         if stored.class != Class::Final {
-            return self.remove_at(place);
+            return self.remove_at(place, stored.updated, stored.fetched);
         }
-        let now = Instant::now();
-        let (age, used) = (stored.age(now), self.clock.at(now));
-        let of_use = stored.lifetime.saturating_add(self.keep_stale).saturating_sub(age);
-        let record = Record::of(stored, |instant| self.clock.at(instant));
+        let Some(stamp) = self.stamp(stored.updated, stored.fetched) else { return };
+        let Some(used) = self.redis_time(Instant::now()).filter(|_| stored.body.len() <= MOST) else {
+            return;
+        };
+        let record = Record::of(stored, |instant| self.redis_time(instant).unwrap_or(used));
+        let over = record.fetched.plus(stored.lifetime).plus(self.keep_stale);
         let value = record.encode(&place.full, used, self.keep_stale, self.seal.as_deref());
-        let Some(value) = value.filter(|value| value.len() <= MOST && !of_use.is_zero()) else { return };
+        let Some(value) = value.map(|value| [stamp.as_bytes(), &value].concat()) else { return };
         let keys = vec![place.call, place.index, place.bytes, self.name("tombstones", b"")];
-        let mut arguments = vec![place.field, value, lease::ms(of_use), lease::ms(age), place.id];
+        let mut arguments = vec![place.field, value, over.0.to_string().into_bytes(), place.id];
         arguments.extend(place.members);
         self.link.post(scripts::KEEP, keys, arguments);
     }
 
-    /// Forgets what is kept for `key`.
+    /// Forgets what is kept for `key` and was given up to now.
     pub(super) fn remove(&self, key: &CacheKey) {
         if let Some(place) = self.place(key) {
-            self.remove_at(place);
+            self.remove_at(place, None, Instant::now());
         }
     }
 
-    fn remove_at(&self, place: Place) {
+    fn remove_at(&self, place: Place, updated: Option<UnixMillis>, given: Instant) {
+        let Some(stamp) = self.stamp(updated, given) else { return };
         let keys = vec![place.call, place.index, place.bytes];
-        self.link.post(scripts::REMOVE, keys, vec![place.field, place.id]);
+        self.link.post(scripts::REMOVE, keys, vec![place.field, place.id, stamp.into_bytes()]);
+    }
+
+    /// What orders two states of a record: see [`scripts::STAMP`]. `None` where Redis was never asked for its time.
+    fn stamp(&self, updated: Option<UnixMillis>, given: Instant) -> Option<String> {
+        const MOST: i64 = 9_999_999_999_999_999;
+        let updated = updated.map_or(0, |updated| updated.0.clamp(0, MOST));
+        Some(format!("{updated:016}{:016}", self.redis_micros(given)?.clamp(0, MOST)))
     }
 
     /// Finds out whether somebody else asks for `key`. Takes the lease where nobody does and `claim` says so; passes by
@@ -133,9 +149,14 @@ impl Shared {
             let claimed: &[u8] = if claim { b"1" } else { b"0" };
             let arguments = [token.as_bytes(), &lifetime, field, claimed, &waited];
             let reply = self.link.run(&scripts::BOARD, &keys, &arguments).await;
-            let Ok([what, value]) = reply.as_deref() else { return Boarding::Free(Lease::none()) };
+            let Ok([what, value]) = reply.as_deref() else {
+                // The answer may only have been late, and the others wait for us.
+                let ours = claim && self.is_there();
+                let lease = if ours { Lease::held(self, names, token) } else { Lease::none() };
+                return Boarding::Free(lease);
+            };
             return match &what[..] {
-                b"kept" => match place.take().and_then(|place| self.read(&place.full, value)) {
+                b"kept" => match place.take().and_then(|place| self.read(key, &place.full, value)) {
                     Some(stored) => Boarding::Kept(stored),
                     // What cannot be read is as good as not kept.
                     None => continue,
@@ -143,7 +164,7 @@ impl Shared {
                 b"won" => Boarding::Free(Lease::held(self, names, token)),
                 b"held" => {
                     let holder = String::from_utf8_lossy(value).into_owned();
-                    Boarding::Elsewhere(Elsewhere::new(self, names, holder))
+                    Boarding::Elsewhere(Elsewhere::new(self, key.clone(), names, holder))
                 }
                 _free => Boarding::Free(Lease::none()),
             };
@@ -167,16 +188,11 @@ impl Shared {
             let (pairs, _) = reply.as_chunks();
             found.extend(pairs.iter().filter_map(|[field, value]| {
                 let key = key_of(place, id, field)?;
-                let stored = self.read(&self.namespace.key(&key)?, value)?;
+                let stored = self.read(&key, &self.namespace.key(&key)?, value)?;
                 Some((key, Kept::of(&stored)))
             }));
         }
         Ok(found)
-    }
-
-    /// The time of day at a point of the monotonic clock.
-    pub(super) fn time_of(&self, instant: Instant) -> UnixMillis {
-        self.clock.at(instant)
     }
 
     /// What is kept there, for all replicas; as it was last known, where Redis is gone.
@@ -209,12 +225,30 @@ impl Shared {
                 self.link.run(&scripts::EXPIRED, std::slice::from_ref(&index), &[SWEPT_AT_ONCE]).await?;
             for id in expired {
                 let call = self.name("call", &member(workspace, &id));
-                let keys = [call, index.clone(), bytes.clone()];
-                self.link.run(&scripts::ERASE, &keys, &[&id]).await?;
-                self.totals.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
+                let reply =
+                    self.link.run(&scripts::EXPIRE, &[call, index.clone(), bytes.clone()], &[&id]).await?;
+                let gone = reply.first().map(|gone| digits(gone)).unwrap_or_default();
+                self.totals.lock().unwrap_or_else(PoisonError::into_inner).expired += gone;
             }
         }
         Ok(())
+    }
+
+    /// Throws out what is of no more use, now and then, until `over`.
+    async fn keep_tidy(self: Arc<Self>, over: impl Future<Output = ()>) {
+        let mut over = std::pin::pin!(over);
+        loop {
+            // Not all replicas at once.
+            let pause = TIDY.mul_f64(0.5 + fastrand::f64());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = &mut over => return,
+            }
+            if self.is_there() {
+                // What is left over goes the next time, or by its own time to live.
+                let _ = self.sweep().await;
+            }
+        }
     }
 
     pub(super) fn link(&self) -> Arc<Link> {
@@ -240,12 +274,15 @@ impl Shared {
         }
     }
 
-    fn read(&self, key: &[u8], value: &[u8]) -> Option<Arc<Stored>> {
-        if value.is_empty() {
-            return None;
-        }
-        match Record::decode(key, value, self.seal.as_deref()) {
-            Ok(record) => record.into_stored(self.clock.now(), Instant::now()).map(Arc::new),
+    /// Reads the value of a key, unless it was given before an erasure that is known here.
+    fn read(&self, key: &CacheKey, full: &[u8], value: &[u8]) -> Option<Arc<Stored>> {
+        let value = value.get(scripts::STAMP..)?;
+        let now = Instant::now();
+        match Record::decode(full, value, self.seal.as_deref()) {
+            Ok(record) => {
+                let stored = record.into_stored(self.redis_time(now)?, now)?;
+                (!self.forbids(key, stored.fetched)).then(|| Arc::new(stored))
+            }
             Err(Unreadable::Damaged) => {
                 tracing::warn!("a call in redis is damaged, and is fetched anew");
                 None
@@ -255,6 +292,15 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// What Redis's clock showed at a point of the monotonic one, in microseconds.
+    fn redis_micros(&self, instant: Instant) -> Option<i64> {
+        self.link.redis_micros(self.clock.at(instant))
+    }
+
+    fn redis_time(&self, instant: Instant) -> Option<UnixMillis> {
+        self.redis_micros(instant).map(|micros| UnixMillis(micros / 1_000))
     }
 
     fn name(&self, kind: &str, which: &[u8]) -> Vec<u8> {
@@ -282,8 +328,18 @@ impl Shared {
     fn names(&self, key: &CacheKey) -> Option<Names> {
         let workspace = self.namespace.workspaces.get(usize::from(key.workspace.0))?;
         let subject = member(workspace, key.path_and_query().as_bytes());
-        Some(Names { lease: self.name("lease", &subject), subject })
+        // The query of a list may name people.
+        let digest = ring::digest::digest(&ring::digest::SHA256, &subject);
+        Some(Names { lease: self.name("lease", hex(digest.as_ref()).as_bytes()), subject })
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The names in Redis that belong to one entry.

@@ -2,11 +2,11 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `call:<workspace>\0<id>` | a hash: what is kept of a call, a field for each version and query |
+//! | `call:<workspace>\0<id>` | a hash: what is kept of a call, a field for each version and query; before each value [two numbers](STAMP) |
 //! | `index:<workspace>` | a sorted set: the ids of the calls that are kept, by when they are of no more use (ms) |
 //! | `bytes:<workspace>` | how long their values are together |
 //! | `tombstones` | a sorted set: what was erased, `<workspace>\0<id>`, without an id all of it, by when (µs) |
-//! | `lease:<workspace>\0<path>` | the token of the flight that asks the vendor |
+//! | `lease:<digest>` | the token of the flight that asks the vendor |
 //! | `waited:<token>` | that other replicas wait for what that flight brings |
 //! | `landed:<token>` | what it brought, for seconds |
 //!
@@ -14,52 +14,97 @@
 
 use crate::replicas::Script;
 
-/// `call index bytes tombstones`; field, value, ms it is of use, ms since the vendor gave it, id, both tombstones that
-/// would forbid it.
-pub(super) const KEEP: Script = Script::new(
-    "local t = redis.call('TIME')
-    local now = t[1] * 1000000 + t[2]
-    for i = 6, 7 do
-        local erased = redis.call('ZSCORE', KEYS[4], ARGV[i])
-        if erased and tonumber(erased) >= now - ARGV[4] * 1000 then return {'erased'} end
+/// How long the numbers are that stand before a value, together: when the vendor last changed the record (ms, 0 where it
+/// does not say) and when it gave it (Redis's clock, µs), 16 decimal digits each.
+pub(super) const STAMP: usize = 32;
+
+/// Whether what is to be put in the place of a field was given before what is there: a record with an older change, or
+/// where one of them does not say, one that was given earlier.
+macro_rules! is_older {
+    () => {
+        "local function older(there, updated, given)
+        if not there then return false end
+        local u, g = tonumber(string.sub(there, 1, 16)), tonumber(string.sub(there, 17, 32))
+        if not u or not g then return false end
+        if u > 0 and updated > 0 and u ~= updated then return updated < u end
+        return given < g
     end
-    local had = redis.call('HSTRLEN', KEYS[1], ARGV[1])
+    "
+    };
+}
+
+/// Writes a tombstone, later than all others, and tells everybody.
+macro_rules! bury {
+    () => {
+        "local t = redis.call('TIME')
+    local at = t[1] * 1000000 + t[2]
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', at - ARGV[2] * 1000)
+    local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+    if last[2] and tonumber(last[2]) >= at then at = last[2] + 1 end
+    redis.call('ZADD', KEYS[1], at, ARGV[1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    redis.call('PUBLISH', KEYS[2], 'erased')
+    "
+    };
+}
+
+/// `call index bytes tombstones`; field, value with its stamp, when it is of no more use (ms), id, both tombstones that
+/// would forbid it. What was done: `kept`, `erased` or `older`.
+pub(super) const KEEP: Script = Script::new(concat!(
+    is_older!(),
+    "local updated, given = tonumber(string.sub(ARGV[2], 1, 16)), tonumber(string.sub(ARGV[2], 17, 32))
+    for i = 5, 6 do
+        local erased = redis.call('ZSCORE', KEYS[4], ARGV[i])
+        if erased and tonumber(erased) >= given then return {'erased'} end
+    end
+    local there = redis.call('HGET', KEYS[1], ARGV[1])
+    if older(there, updated, given) then return {'older'} end
+    local t = redis.call('TIME')
+    local left = ARGV[3] - (t[1] * 1000 + math.floor(t[2] / 1000))
+    if left <= 0 then return {'over'} end
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-    redis.call('INCRBY', KEYS[3], #ARGV[2] - had)
-    local over = math.floor(now / 1000) + ARGV[3]
-    local score = redis.call('ZSCORE', KEYS[2], ARGV[5])
-    if not score or tonumber(score) < over then
-        redis.call('ZADD', KEYS[2], over, ARGV[5])
-        redis.call('PEXPIRE', KEYS[1], ARGV[3] + 3600000)
+    redis.call('INCRBY', KEYS[3], #ARGV[2] - (there and #there or 0))
+    local score = redis.call('ZSCORE', KEYS[2], ARGV[4])
+    if not score or tonumber(score) < tonumber(ARGV[3]) then
+        redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
+        redis.call('PEXPIRE', KEYS[1], left + 3600000)
     end
     return {'kept'}",
-);
+));
 
 /// `call`; field.
 pub(super) const GET: Script = Script::new("return {redis.call('HGET', KEYS[1], ARGV[1]) or ''}");
 
-/// `call index bytes`; field, id. Forgets one entry of a call; how many there were.
-pub(super) const REMOVE: Script = Script::new(
-    "local had = redis.call('HSTRLEN', KEYS[1], ARGV[1])
-    local gone = redis.call('HDEL', KEYS[1], ARGV[1])
-    if gone == 0 then return {0} end
-    redis.call('DECRBY', KEYS[3], had)
+/// `call index bytes`; field, id, a stamp: of what says that it is no longer so. How many entries were forgotten.
+pub(super) const REMOVE: Script = Script::new(concat!(
+    is_older!(),
+    "local there = redis.call('HGET', KEYS[1], ARGV[1])
+    if not there then return {0} end
+    if older(there, tonumber(string.sub(ARGV[3], 1, 16)), tonumber(string.sub(ARGV[3], 17, 32))) then
+        return {0}
+    end
+    redis.call('HDEL', KEYS[1], ARGV[1])
+    redis.call('DECRBY', KEYS[3], #there)
     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[2]) end
-    return {gone}",
-);
+    return {1}",
+));
 
-/// `tombstones channel`; member, ms it is kept. Says to everybody, now and later, that this is to be forgotten.
-pub(super) const BURY: Script = Script::new(
-    "local t = redis.call('TIME')
-    local now = t[1] * 1000000 + t[2]
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 1000)
-    local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-    if last[2] and tonumber(last[2]) >= now then now = last[2] + 1 end
-    redis.call('ZADD', KEYS[1], now, ARGV[1])
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    redis.call('PUBLISH', KEYS[2], 'erased')
-    return {}",
-);
+/// `tombstones channel`; member, ms it is kept. Says to everybody, now and later, that this is to be forgotten. When
+/// that was.
+pub(super) const BURY: Script = Script::new(concat!(bury!(), "return {at}"));
+
+/// `tombstones channel call index bytes`; member, ms it is kept, id. The same for one call, which is forgotten with it:
+/// when that was, and the fields that there were.
+pub(super) const BURY_CALL: Script = Script::new(concat!(
+    bury!(),
+    "local fields, size = redis.call('HKEYS', KEYS[3]), 0
+    for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', KEYS[3], field) end
+    redis.call('UNLINK', KEYS[3])
+    redis.call('ZREM', KEYS[4], ARGV[3])
+    redis.call('DECRBY', KEYS[5], size)
+    table.insert(fields, 1, at)
+    return fields",
+));
 
 /// `call index bytes`; id. Forgets all entries of a call; their fields.
 pub(super) const ERASE: Script = Script::new(
@@ -69,6 +114,21 @@ pub(super) const ERASE: Script = Script::new(
     redis.call('ZREM', KEYS[2], ARGV[1])
     redis.call('DECRBY', KEYS[3], size)
     return fields",
+);
+
+/// `call index bytes`; id. The same where the call is of no more use.
+pub(super) const EXPIRE: Script = Script::new(
+    "local t = redis.call('TIME')
+    local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
+    if not score or tonumber(score) > t[1] * 1000 + math.floor(t[2] / 1000) then return {0} end
+    local size = 0
+    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+        size = size + redis.call('HSTRLEN', KEYS[1], field)
+    end
+    redis.call('UNLINK', KEYS[1])
+    redis.call('ZREM', KEYS[2], ARGV[1])
+    redis.call('DECRBY', KEYS[3], size)
+    return {1}",
 );
 
 /// `index`; how many. The ids of calls that are kept.
@@ -97,11 +157,15 @@ pub(super) const SINCE: Script = Script::new(
 );
 
 /// `tombstones channel`; ms they are kept, then members and times. Puts back what a Redis that lost them should know.
+/// Those that it had lost: what they are about may have come back with an older state.
 pub(super) const RECALL: Script = Script::new(
-    "for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', ARGV[i + 1], ARGV[i]) end
+    "local lost = {}
+    for i = 2, #ARGV, 2 do
+        if redis.call('ZADD', KEYS[1], 'NX', ARGV[i + 1], ARGV[i]) == 1 then table.insert(lost, ARGV[i]) end
+    end
     redis.call('PEXPIRE', KEYS[1], ARGV[1])
-    redis.call('PUBLISH', KEYS[2], 'erased')
-    return {}",
+    if #lost > 0 then redis.call('PUBLISH', KEYS[2], 'erased') end
+    return lost",
 );
 
 /// `lease call`; token, ms it lasts, field or nothing, whether to take it, the name of `waited` but for its token.

@@ -11,16 +11,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{ERASED, Shared, digits, member, scripts};
 use crate::{
-    call::{CallId, WorkspaceIndex},
+    call::{CacheKey, CallId, WorkspaceIndex},
     clock::UnixMillis,
-    replicas::{Gone, State},
+    replicas::{Gone, Reply, Script, State},
     store::{Erasure, namespace::digest},
 };
 
@@ -29,6 +30,12 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// How many are read at a time.
 const PAGE: usize = 500;
+
+/// How long an erasure is tried while Redis is there and does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long before it is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The most that are held in memory, to be put back into a Redis that lost them.
 const MOST: usize = 100_000;
@@ -41,9 +48,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub struct Told {
     /// What.
     pub erasure: Erasure,
-    /// What was given later is another matter.
-    pub before: UnixMillis,
-    /// When, in microseconds of Redis's clock.
+    /// When, in microseconds of Redis's clock. What was given later is another matter.
     pub at: u64,
 }
 
@@ -58,8 +63,10 @@ struct Known {
     /// The time of the last one that was read, in microseconds of Redis's clock.
     last: u64,
     stones: BTreeMap<Vec<u8>, u64>,
-    /// What could not be said to the others yet.
-    unsaid: Vec<Erasure>,
+    /// What could not be said to the others yet, and when it was to be forgotten here.
+    unsaid: Vec<(Erasure, Instant)>,
+    /// Whether Redis knows all of them since it was last seen to come back.
+    restored: bool,
 }
 
 impl Tombstones {
@@ -86,9 +93,8 @@ impl Shared {
         let erased = self.erase_now(erasure).await;
         if erased.is_err() {
             let mut known = self.stones.lock();
-            if !known.unsaid.contains(erasure) {
-                known.unsaid.push(erasure.clone());
-            }
+            known.unsaid.retain(|(unsaid, _)| unsaid != erasure);
+            known.unsaid.push((erasure.clone(), Instant::now()));
         }
         erased
     }
@@ -114,55 +120,88 @@ impl Shared {
         gone: &mut HashSet<u128>,
     ) -> Result<(), Gone> {
         let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
-        let id_bytes = id.map(CallId::as_str).unwrap_or_default().as_bytes();
-        let buried = member(workspace, id_bytes);
-        let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
+        let buried = member(workspace, id.map(CallId::as_str).unwrap_or_default().as_bytes());
+        let [tombstones, channel] = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         let kept_for = super::lease::ms(self.stones.kept_for);
-        // First, so that nothing is put back in between.
-        self.again(&scripts::BURY, &keys, &[&buried, &kept_for]).await?;
-        let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
-        let erase = async |id: &CallId, gone: &mut HashSet<u128>| {
-            let id_bytes = id.as_str().as_bytes();
-            let keys = [self.name("call", &member(workspace, id_bytes)), index.clone(), bytes.clone()];
-            let fields = self.again(&scripts::ERASE, &keys, &[id_bytes]).await?;
-            let keys = fields.iter().filter_map(|field| super::key_of(place, id, field));
-            gone.extend(keys.filter_map(|key| self.namespace.key(&key)).map(|key| digest(&key)));
-            Ok(())
-        };
         if let Some(id) = id {
-            return erase(id, gone).await;
+            let [call, index, bytes] = self.of_call(workspace, id.as_str().as_bytes());
+            let keys = [tombstones, channel, call, index, bytes];
+            let arguments: [&[u8]; 3] = [&buried, &kept_for, id.as_str().as_bytes()];
+            let reply = self.again(&scripts::BURY_CALL, &keys, &arguments).await?;
+            if let [at, fields @ ..] = &reply[..] {
+                self.stones.lock().learn(&buried, digits(at));
+                self.count_gone(place, id, fields, gone);
+            }
+            return Ok(());
         }
+        // First, so that nothing is put back in between, or read by who knows of it.
+        let at = self.again(&scripts::BURY, &[tombstones, channel], &[&buried, &kept_for]).await?;
+        self.stones.lock().learn(&buried, at.first().map(|at| digits(at)).unwrap_or_default());
+        self.erase_all(place, gone).await
+    }
+
+    /// Forgets all calls of a workspace in Redis.
+    async fn erase_all(&self, place: WorkspaceIndex, gone: &mut HashSet<u128>) -> Result<(), Gone> {
+        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
+        let index = [self.name("index", workspace.as_bytes())];
         loop {
-            let ids = self.again(&scripts::SOME, std::slice::from_ref(&index), &[b"200"]).await?;
+            let ids = self.again(&scripts::SOME, &index, &[b"200"]).await?;
             if ids.is_empty() {
                 return Ok(());
             }
-            for id in ids {
-                match CallId::parse(&id) {
-                    Some(id) => erase(&id, gone).await?,
-                    // Not ours.
-                    None => drop(
-                        self.again(&scripts::ERASE, &[id.to_vec(), index.clone(), bytes.clone()], &[&id])
-                            .await?,
-                    ),
+            for raw in ids {
+                let fields = self.again(&scripts::ERASE, &self.of_call(workspace, &raw), &[&raw]).await?;
+                if let Some(id) = CallId::parse(&raw) {
+                    self.count_gone(place, &id, &fields, gone);
                 }
             }
         }
     }
 
+    fn of_call(&self, workspace: &str, id: &[u8]) -> [Vec<u8>; 3] {
+        let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
+        [self.name("call", &member(workspace, id)), index, bytes]
+    }
+
+    fn count_gone(&self, place: WorkspaceIndex, id: &CallId, fields: &[Bytes], gone: &mut HashSet<u128>) {
+        let keys = fields.iter().filter_map(|field| super::key_of(place, id, field));
+        gone.extend(keys.filter_map(|key| self.namespace.key(&key)).map(|key| digest(&key)));
+    }
+
+    /// Whether an erasure that is known here came after what was given for this key then.
+    pub(in crate::store) fn forbids(&self, key: &CacheKey, given: Instant) -> bool {
+        let known = self.stones.lock();
+        if known.unsaid.iter().any(|(unsaid, at)| unsaid.matches(key) && given <= *at) {
+            return true;
+        }
+        let (Some(workspace), Some(given)) =
+            (self.namespace.workspaces.get(usize::from(key.workspace.0)), self.redis_micros(given))
+        else {
+            return false;
+        };
+        let given = u64::try_from(given).unwrap_or_default();
+        let since = |member: &[u8]| known.stones.get(member).is_some_and(|at| *at >= given);
+        let all = member(workspace, b"");
+        match key.call_id() {
+            Some(id) => since(&all) || since(&member(workspace, id.as_str().as_bytes())),
+            // A list may hold any of them.
+            None => {
+                let mut own =
+                    known.stones.range(all.clone()..).take_while(|(stone, _)| stone.starts_with(&all));
+                own.any(|(_, at)| *at >= given)
+            }
+        }
+    }
+
     /// Runs a script that may be run again, as often as it takes while Redis is there: an answer that is a little late
-    /// is no reason to leave an erasure undone.
-    async fn again(
-        &self,
-        script: &crate::replicas::Script,
-        keys: &[Vec<u8>],
-        arguments: &[&[u8]],
-    ) -> Result<crate::replicas::Reply, Gone> {
+    /// is no reason to leave an erasure undone. Not where Redis answers that it will not.
+    async fn again(&self, script: &Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Reply, Gone> {
+        let patience = Instant::now() + PATIENCE;
         loop {
             match self.link.run(script, keys, arguments).await {
                 Ok(reply) => return Ok(reply),
-                Err(Gone) if self.is_there() => tokio::task::yield_now().await,
-                Err(Gone) => return Err(Gone),
+                Err(gone) if !self.is_there() || Instant::now() > patience => return Err(gone),
+                Err(_) => sleep(AGAIN).await,
             }
         }
     }
@@ -172,6 +211,10 @@ impl Shared {
     /// # Errors
     /// Where Redis is gone.
     pub(in crate::store) async fn told(&self) -> Result<Vec<Told>, Gone> {
+        if !self.stones.lock().restored {
+            self.put_back().await?;
+            self.stones.lock().restored = true;
+        }
         self.speak().await?;
         let tombstones = [self.name("tombstones", b"")];
         let mut told = Vec::new();
@@ -182,8 +225,8 @@ impl Shared {
             let reply = match self.link.run(&scripts::SINCE, &tombstones, &arguments).await {
                 Ok(reply) => reply,
                 // The rest comes when it is asked for the next time.
-                Err(Gone) if !told.is_empty() => return Ok(told),
-                Err(Gone) => return Err(Gone),
+                Err(_) if !told.is_empty() => return Ok(told),
+                Err(gone) => return Err(gone),
             };
             let (stones, _) = reply.as_chunks();
             for [member, at] in stones {
@@ -191,9 +234,7 @@ impl Shared {
                 told.extend(self.read_stone(member, at));
                 let mut known = self.stones.lock();
                 known.last = known.last.max(at);
-                if known.stones.len() < MOST {
-                    known.stones.insert(member.to_vec(), at);
-                }
+                known.learn(member, at);
             }
             if stones.len() < PAGE {
                 return Ok(told);
@@ -212,34 +253,49 @@ impl Shared {
         } else {
             Erasure::Call(workspace, CallId::parse(id)?)
         };
+        Some(Told { erasure, at })
+    }
+
+    /// The time of day here at which something was erased, and what is allowed for between the clocks.
+    pub(in crate::store) fn time_of(&self, told: &Told) -> Option<UnixMillis> {
         let now = self.clock.now();
         let ahead = self.link.redis_micros(now)? / 1_000 - now.0;
-        let erased = i64::try_from(at / 1_000).ok()?;
-        Some(Told { erasure, before: UnixMillis(erased - ahead).plus(MARGIN), at })
+        let erased = i64::try_from(told.at / 1_000).ok()?;
+        Some(UnixMillis(erased - ahead).plus(MARGIN))
     }
 
-    /// Says what could not be said while Redis was gone, and puts back what a Redis that came back empty should know.
+    /// Says what could not be said while Redis was gone.
     async fn speak(&self) -> Result<(), Gone> {
-        let unsaid = std::mem::take(&mut self.stones.lock().unsaid);
-        for (place, erasure) in unsaid.iter().enumerate() {
-            if let Err(gone) = self.erase_now(erasure).await {
-                self.stones.lock().unsaid.extend_from_slice(&unsaid[place..]);
-                return Err(gone);
-            }
+        loop {
+            let Some((erasure, at)) = self.stones.lock().unsaid.first().cloned() else { return Ok(()) };
+            self.erase_now(&erasure).await?;
+            // Not before: it forbids until the others know. One that was said again meanwhile stays.
+            self.stones.lock().unsaid.retain(|unsaid| *unsaid != (erasure.clone(), at));
             tracing::info!("an erasure that was made while redis was gone has reached it");
         }
-        Ok(())
     }
 
+    /// Puts back what a Redis that came back without it, or with an older state, should know, and forgets what that state
+    /// had brought back.
     async fn put_back(&self) -> Result<(), Gone> {
         let stones: Vec<_> = self.stones.lock().stones.clone().into_iter().collect();
         let kept_for = super::lease::ms(self.stones.kept_for);
+        let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         for page in stones.chunks(PAGE) {
             let times: Vec<_> = page.iter().map(|(_, at)| at.to_string()).collect();
             let pairs = page.iter().zip(&times).flat_map(|((member, _), at)| [&member[..], at.as_bytes()]);
             let arguments: Vec<&[u8]> = std::iter::once(&kept_for[..]).chain(pairs).collect();
-            let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
-            self.link.run(&scripts::RECALL, &keys, &arguments).await?;
+            for lost in self.again(&scripts::RECALL, &keys, &arguments).await? {
+                match self.read_stone(&lost, 0).map(|told| told.erasure) {
+                    Some(Erasure::Call(Some(place), id)) => {
+                        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
+                        let id = id.as_str().as_bytes();
+                        self.again(&scripts::ERASE, &self.of_call(workspace, id), &[id]).await?;
+                    }
+                    Some(Erasure::All(Some(place))) => self.erase_all(place, &mut HashSet::new()).await?,
+                    Some(Erasure::Call(None, _) | Erasure::All(None)) | None => {}
+                }
+            }
         }
         Ok(())
     }
@@ -247,29 +303,22 @@ impl Shared {
     /// Follows what is erased elsewhere, for as long as somebody wants to be told, and keeps Redis tidy.
     pub(in crate::store) fn follow(self: &Arc<Self>) -> mpsc::Receiver<Vec<Told>> {
         let (tell, told) = mpsc::channel(1);
+        let over = tell.clone();
+        tokio::spawn(Arc::clone(self).keep_tidy(async move { over.closed().await }));
         tokio::spawn(Arc::clone(self).follow_on(tell));
         told
     }
 
     async fn follow_on(self: Arc<Self>, tell: mpsc::Sender<Vec<Told>>) {
         let (mut news, mut state) = (self.link.news(), self.link.state());
-        let mut was_there = false;
         while !tell.is_closed() {
-            let there = matches!(*state.borrow_and_update(), State::Together(_));
-            let back = there && !was_there;
-            was_there = there;
-            if there {
-                // Where it is gone in the middle of it, it is done when it is back.
-                if let Ok(told) = self.told().await
-                    && !told.is_empty()
-                    && tell.send(told).await.is_err()
-                {
-                    return;
-                }
-                if back {
-                    let _ = self.put_back().await;
-                }
-                let _ = self.sweep().await;
+            if matches!(*state.borrow_and_update(), State::Alone(_)) {
+                self.stones.lock().restored = false;
+            } else if let Ok(told) = self.told().await
+                && !told.is_empty()
+                && tell.send(told).await.is_err()
+            {
+                return;
             }
             let erased = async {
                 loop {
@@ -286,6 +335,15 @@ impl Shared {
                 changed = state.changed() => if changed.is_err() { return },
                 () = tell.closed() => return,
             }
+        }
+    }
+}
+
+impl Known {
+    fn learn(&mut self, member: &[u8], at: u64) {
+        if self.stones.len() < MOST || self.stones.contains_key(member) {
+            let known = self.stones.entry(member.to_vec()).or_default();
+            *known = at.max(*known);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - `replicas`: the link to Redis, against a real one that goes, hangs and comes back.
 //! - `sandbox`: the simulated vendor, over its own sockets.
 //! - `settings`: layers, problems and their names.
+//! - `shared`: several gateways and one Redis: what one was told, asked for, spent and was to forget, all are bound by.
 //! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
 #![cfg(test)]
 #![forbid(unsafe_code)]
@@ -19,4 +20,5 @@ mod listener;
 mod replicas;
 mod sandbox;
 mod settings;
+mod shared;
 mod shield;

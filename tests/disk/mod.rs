@@ -9,4 +9,4 @@ mod forgotten;
 mod restart;
 mod room;
 mod sealed;
-mod world;
+pub(crate) mod world;

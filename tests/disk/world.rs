@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use tempfile::TempDir;
@@ -67,9 +68,7 @@ impl Disk {
             .env("CALLGATE__BUDGET__REQUESTS_PER_MINUTE", "1000000")
             .env("CALLGATE__LISTEN__MAX_REQUESTS", "1000000")
             .envs(more.iter().copied());
-        let process = Process::start(command).await;
-        let (caller, admin) = (Caller::connect(process.address).await, Caller::connect(process.admin).await);
-        Gateway { process, caller, admin }
+        Gateway::start(command).await
     }
 }
 
@@ -81,6 +80,13 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// Starts it, and connects to it once it listens.
+    pub(crate) async fn start(command: Command) -> Self {
+        let process = Process::start(command).await;
+        let (caller, admin) = (Caller::connect(process.address).await, Caller::connect(process.admin).await);
+        Self { process, caller, admin }
+    }
+
     pub(crate) async fn get(&mut self, target: &str, fields: &[(&str, &str)]) -> Answer {
         self.caller.send(request("GET", target, fields)).await;
         let answer = self.caller.answer().await;

@@ -10,4 +10,4 @@ mod entry;
 mod fate;
 mod link;
 pub(crate) mod redis;
-mod world;
+pub(crate) mod world;

@@ -64,7 +64,8 @@ impl World {
     /// A gateway in this thread, with these settings as well.
     pub(super) async fn replica_with(&self, settings: &str) -> Gateway {
         let mut text = settings.to_owned();
-        for (setting, value) in [("cache.shared.url", self.redis.url()), ("cache.shared.timeout", "2s".into())]
+        for (setting, value) in
+            [("cache.shared.url", self.redis.url()), ("cache.shared.timeout", "2s".into())]
         {
             if !settings.contains(setting) {
                 text.push_str(&format!("\n{setting} = \"{value}\"\n"));

@@ -88,6 +88,11 @@ impl Process {
         within(self.stderr.wait_for(|text| text.contains(words))).await.expect("it lives");
     }
 
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.borrow().clone()
+    }
+
     /// Waits for its end: how it ended, and all that it said.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let (mut child, reader) =

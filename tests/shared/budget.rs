@@ -159,3 +159,43 @@ async fn a_restart_without_redis_knows_the_last_minute_from_its_disk() {
     assert_eq!((sent, world.vendor.requests()), (2, 6));
     assert!(file.with_extension("departures").exists());
 }
+
+#[tokio::test]
+async fn a_redis_that_ends_and_comes_back_empty_in_the_middle_of_a_rush_lets_no_more_through() {
+    if !available() {
+        return;
+    }
+    let (vendor, address) = vendor().await;
+    let mut redis = Redis::start();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(replica(&redis, address).await);
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let ids = vendor.settled_ids();
+    let began = Instant::now();
+    let rush = |from: usize| {
+        let wanted = ids[from..from + 120].chunks(40);
+        join_all(replicas.iter().zip(wanted).map(|(replica, ids)| ask_all(replica, ids)))
+    };
+    let torment = async {
+        until(async || vendor.requests() >= 20).await;
+        redis.stop();
+        let stopped = vendor.requests();
+        until(async || began.elapsed() > Duration::from_secs(4)).await;
+        redis.restart();
+        stopped
+    };
+    let (answers, stopped) = tokio::join!(rush(0), torment);
+    served(&answers.concat());
+    let alone = vendor.requests();
+    for program in &replicas {
+        assert!(program.process.said().contains("redis is gone"));
+    }
+    let answers = rush(120).await.concat();
+    served(&answers);
+    eprintln!("{stopped} before, {alone} without, {} in all", vendor.requests());
+    assert!(began.elapsed() < Duration::from_secs(55), "too slow to show anything: {:?}", began.elapsed());
+    assert_eq!(vendor.rejected(), 0);
+    assert!(vendor.busiest_minute() <= PLAN);
+}

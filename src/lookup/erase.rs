@@ -43,5 +43,6 @@ pub(super) async fn follow(lookup: &Lookup) {
         let purges = (lookup.flights.purge(about()), lookup.vigils.purge(about()));
         lookup.store.obey(&told).await;
         drop(purges);
+        lookup.store.note_obeyed(&told).await;
     }
 }

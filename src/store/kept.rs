@@ -139,9 +139,7 @@ impl Store {
 
     /// Forgets here what other replicas were told to forget, as far as it was given before.
     pub async fn obey(&self, told: &[Told]) {
-        let (Some(shared), Some(last)) = (&self.shared, told.iter().map(|told| told.at).max()) else {
-            return;
-        };
+        let Some(shared) = self.shared.as_ref().filter(|_| !told.is_empty()) else { return };
         // What is told is known to `shared` by now: whatever is read from there or put into memory from here on is held
         // to it, and what lies in memory is looked through once for all.
         let (memory, judge) = (self.memory.clone(), Arc::clone(shared));
@@ -160,7 +158,11 @@ impl Store {
         for key in in_memory {
             self.memory.remove(&key);
         }
-        if let Some(disk) = &self.disk {
+    }
+
+    /// Notes for the next start that this was obeyed, once it is so for good.
+    pub async fn note_obeyed(&self, told: &[Told]) {
+        if let (Some(disk), Some(last)) = (&self.disk, told.iter().map(|told| told.at).max()) {
             disk.note_erasures(last).await;
         }
     }

@@ -148,7 +148,9 @@ impl Store {
                 shared.knows_until(disk.noted_erasures().await);
             }
             // Where it is gone, they are told when it is back.
-            store.obey(&shared.told().await.unwrap_or_default()).await;
+            let told = shared.told().await.unwrap_or_default();
+            store.obey(&told).await;
+            store.note_obeyed(&told).await;
             *lock(&store.told) = Some(shared.follow());
         }
         store

@@ -189,9 +189,8 @@ impl Upstream {
     }
 
     /// How long an answer may take in all: the wait for a permit, and the vendor.
-    #[must_use]
     pub fn patience(&self) -> Duration {
-        self.queue_timeout.saturating_add(self.settings.response_timeout)
+        self.queue_timeout + self.settings.response_timeout
     }
 
     /// Whether a request that is sent now has a chance of being answered by `latest`.

@@ -51,11 +51,14 @@ impl Disk {
         keys.into_iter().filter_map(|key| self.namespace.parse(&key)).collect()
     }
 
-    /// Forgets these, and is done when they are gone for good.
+    /// Forgets these: nothing of them is found any more, though the last of them may still be in the file.
     pub(in crate::store) async fn remove_all(&self, keys: &[CacheKey]) {
-        for some in keys.chunks(SWEPT_AT_ONCE) {
-            some.iter().for_each(|key| self.remove(key));
-            self.settled().await;
+        let mut some = keys.chunks(SWEPT_AT_ONCE).peekable();
+        while let Some(these) = some.next() {
+            these.iter().for_each(|key| self.remove(key));
+            if some.peek().is_some() {
+                self.settled().await;
+            }
         }
     }
 

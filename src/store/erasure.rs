@@ -3,7 +3,7 @@
 use crate::call::{CacheKey, CallId, WorkspaceIndex};
 
 /// What is to be forgotten.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Erasure {
     /// A call: both versions, whatever the query; of one workspace, or of all.
     Call(Option<WorkspaceIndex>, CallId),

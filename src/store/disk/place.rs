@@ -56,11 +56,14 @@ pub(super) fn open(path: &Path, now: UnixMillis) -> Result<(Place, Base, Content
 impl Place {
     fn open(path: &Path) -> Result<(Self, File), String> {
         // Asked before opening, for a FIFO would block.
-        if path.metadata().is_ok_and(|found| !found.is_file()) {
+        // A link would have us write to, and change the mode of, whatever it leads to.
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
             return Err("not a regular file".to_owned());
         }
         let mut how = OpenOptions::new();
-        let file = how.read(true).write(true).create(true).mode(0o600).open(path).map_err(said)?;
+        how.read(true).write(true).create(true).mode(0o600);
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let file = how.custom_flags(no_link).open(path).map_err(said)?;
         let metadata = file.metadata().map_err(said)?;
         if metadata.mode() & 0o077 != 0 {
             file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(said)?;

@@ -120,7 +120,7 @@ impl Landing {
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::from_str(&text).ok());
         match (head.answer, head.refused) {
             (Some(head), None) => Some(Self::Answer(LandedAnswer {
-                status: StatusCode::from_u16(head.status).ok()?,
+                status: StatusCode::from_u16(head.status).ok().filter(|status| travels(*status))?,
                 body,
                 content_type: value(head.content_type),
                 last_modified: value(head.last_modified),
@@ -140,6 +140,11 @@ impl Landing {
             (Some(_), Some(_)) | (None, None) => None,
         }
     }
+}
+
+/// What an answer that may travel on has for a status.
+fn travels(status: StatusCode) -> bool {
+    status == StatusCode::OK || status.is_client_error() || status.is_server_error()
 }
 
 /// The errors that cost a request, or a part of one: the others are each replica's own.
@@ -206,6 +211,7 @@ mod tests {
             b"{\"answer\":{}}\n",
             b"{\"refused\":{\"code\":\"overloaded\",\"detail\":\"\",\"retry_in_ms\":null}}\n",
             b"[]\n",
+            b"{\"answer\":{\"status\":301,\"content_type\":null,\"last_modified\":null,\"retry_after\":null,\"date\":null,\"sent\":0,\"began\":0}}\n",
             b"{\"answer\":null,\"refused\":null,\"more\":1}\n",
         ] {
             assert_eq!(Landing::decode(bytes, now, UnixMillis(0)), None, "{bytes:?}");

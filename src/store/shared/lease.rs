@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinHandle,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 
 use super::{Shared, landing::Landing, scripts};
@@ -126,14 +126,14 @@ impl Elsewhere {
         let (lease, token) = (self.names.lease.clone(), self.holder.as_bytes());
         let keys = [lease, link.name("landed", token), link.name("waited", token)];
         loop {
-            match link.run(&scripts::LOOK, &keys, &[token]).await.as_deref() {
+            match link.run(&scripts::LOOK, &keys, &[token, &ms(LIFETIME)]).await.as_deref() {
                 Ok([landed, _]) if !landed.is_empty() => {
-                    let plain = self.shared.opened(&self.names.subject, &self.holder, landed)?;
-                    let now = Instant::now();
-                    let landing = Landing::decode(&plain, now, self.shared.redis_time(now)?)?;
-                    // Those who ask after an erasure get nothing from before it.
-                    let from_before = matches!(&landing, Landing::Answer(answer) if self.shared.forbids(&self.key, answer.sent));
-                    return (!from_before).then_some(landing);
+                    let landing = self.read(landed);
+                    if landing.is_none() {
+                        // Whoever it is may hold the lease still, and asking again at once would find the same.
+                        sleep(LOOK).await;
+                    }
+                    return landing;
                 }
                 Ok([_, holder]) if holder[..] == *token => {}
                 Ok(_) => return None,
@@ -151,6 +151,18 @@ impl Elsewhere {
             };
             let _ = timeout(LOOK, landed).await;
         }
+    }
+}
+
+impl Elsewhere {
+    fn read(&self, landed: &[u8]) -> Option<Landing> {
+        let plain = self.shared.opened(&self.names.subject, &self.holder, landed)?;
+        let now = Instant::now();
+        let landing = Landing::decode(&plain, now, self.shared.redis_time(now)?)?;
+        // Those who ask after an erasure get nothing from before it.
+        let erased =
+            matches!(&landing, Landing::Answer(answer) if self.shared.forbids(&self.key, answer.sent));
+        (!erased).then_some(landing)
     }
 }
 

@@ -62,13 +62,12 @@ pub(super) const KEEP: Script = Script::new(concat!(
     local t = redis.call('TIME')
     local left = ARGV[3] - (t[1] * 1000 + math.floor(t[2] / 1000))
     if left <= 0 then return {'over'} end
-    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+    local score = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[4]) or 0)
+    local longest = math.max(left, score - (tonumber(ARGV[3]) - left))
+    redis.call('ZADD', KEYS[2], math.max(score, ARGV[3]), ARGV[4])
     redis.call('INCRBY', KEYS[3], #ARGV[2] - (there and #there or 0))
-    local score = redis.call('ZSCORE', KEYS[2], ARGV[4])
-    if not score or tonumber(score) < tonumber(ARGV[3]) then
-        redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
-        redis.call('PEXPIRE', KEYS[1], left + 3600000)
-    end
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+    redis.call('PEXPIRE', KEYS[1], longest + 3600000)
     return {'kept'}",
 ));
 
@@ -151,9 +150,18 @@ pub(super) const TOTALS: Script = Script::new(
     return {calls, redis.call('GET', KEYS[2]) or '0'}",
 );
 
-/// `tombstones`; the last one known, how many. What was erased since, each with its time.
+/// `tombstones`; the last one known, how many. Whether the last one known lies beyond all that can be, and so says nothing
+/// about these; then what was erased since, each with its time, oldest first.
 pub(super) const SINCE: Script = Script::new(
-    "return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])",
+    "local t = redis.call('TIME')
+    local last, most = ARGV[1], t[1] * 1000000 + t[2]
+    local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+    if newest[2] and tonumber(newest[2]) > most then most = tonumber(newest[2]) end
+    local beyond = tonumber(last) > most
+    if beyond then last = '0' end
+    local stones = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. last, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+    table.insert(stones, 1, beyond and 'beyond' or '')
+    return stones",
 );
 
 /// `tombstones channel`; ms they are kept, then members and times. Puts back what a Redis that lost them should know.
@@ -170,14 +178,14 @@ pub(super) const RECALL: Script = Script::new(
 
 /// `lease call`; token, ms it lasts, field or nothing, whether to take it, the name of `waited` but for its token.
 /// What is kept, else whether the lease was taken (`won`), is free, or is another's, who then learns that it is waited
-/// for.
+/// for. One that would last longer than it may is nobody's.
 pub(super) const BOARD: Script = Script::new(
     "if ARGV[3] ~= '' then
         local kept = redis.call('HGET', KEYS[2], ARGV[3])
         if kept then return {'kept', kept} end
     end
-    local holder = redis.call('GET', KEYS[1])
-    if holder then
+    local holder, left = redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+    if holder and left >= 0 and left <= tonumber(ARGV[2]) then
         redis.call('SET', ARGV[5] .. holder, '1', 'PX', 60000)
         return {'held', holder}
     end
@@ -192,9 +200,10 @@ pub(super) const RENEW: Script = Script::new(
     return {}",
 );
 
-/// `lease landed waited`; token. What the flight brought, and who holds the lease by now.
+/// `lease landed waited`; token, ms that a lease lasts. What the flight brought, and who holds the lease by now.
 pub(super) const LOOK: Script = Script::new(
-    "local holder = redis.call('GET', KEYS[1]) or ''
+    "local holder, left = redis.call('GET', KEYS[1]) or '', redis.call('PTTL', KEYS[1])
+    if left < 0 or left > tonumber(ARGV[2]) then holder = '' end
     if holder == ARGV[1] then redis.call('SET', KEYS[3], '1', 'PX', 60000) end
     return {redis.call('GET', KEYS[2]) or '', holder}",
 );

@@ -6,7 +6,7 @@
 //! and from time to time, and forgets what it was given before; what it fetched afterwards stays.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -62,11 +62,19 @@ pub(super) struct Tombstones {
 struct Known {
     /// The time of the last one that was read, in microseconds of Redis's clock.
     last: u64,
-    stones: BTreeMap<Vec<u8>, u64>,
+    stones: BTreeMap<Vec<u8>, Stone>,
     /// What could not be said to the others yet, and when it was to be forgotten here.
-    unsaid: Vec<(Erasure, Instant)>,
+    unsaid: HashMap<Erasure, Instant>,
     /// Whether Redis knows all of them since it was last seen to come back.
     restored: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Stone {
+    /// As Redis has it.
+    at: u64,
+    /// What was given up to then is to be forgotten.
+    since: u64,
 }
 
 impl Tombstones {
@@ -92,9 +100,7 @@ impl Shared {
     pub(in crate::store) async fn erase(&self, erasure: &Erasure) -> Result<HashSet<u128>, Gone> {
         let erased = self.erase_now(erasure).await;
         if erased.is_err() {
-            let mut known = self.stones.lock();
-            known.unsaid.retain(|(unsaid, _)| unsaid != erasure);
-            known.unsaid.push((erasure.clone(), Instant::now()));
+            self.stones.lock().unsaid.insert(erasure.clone(), Instant::now());
         }
         erased
     }
@@ -129,14 +135,14 @@ impl Shared {
             let arguments: [&[u8]; 3] = [&buried, &kept_for, id.as_str().as_bytes()];
             let reply = self.again(&scripts::BURY_CALL, &keys, &arguments).await?;
             if let [at, fields @ ..] = &reply[..] {
-                self.stones.lock().learn(&buried, digits(at));
+                self.learn(&buried, digits(at));
                 self.count_gone(place, id, fields, gone);
             }
             return Ok(());
         }
         // First, so that nothing is put back in between, or read by who knows of it.
         let at = self.again(&scripts::BURY, &[tombstones, channel], &[&buried, &kept_for]).await?;
-        self.stones.lock().learn(&buried, at.first().map(|at| digits(at)).unwrap_or_default());
+        self.learn(&buried, at.first().map(|at| digits(at)).unwrap_or_default());
         self.erase_all(place, gone).await
     }
 
@@ -171,7 +177,7 @@ impl Shared {
     /// Whether an erasure that is known here came after what was given for this key then.
     pub(in crate::store) fn forbids(&self, key: &CacheKey, given: Instant) -> bool {
         let known = self.stones.lock();
-        if known.unsaid.iter().any(|(unsaid, at)| unsaid.matches(key) && given <= *at) {
+        if known.unsaid_since(key).is_some_and(|at| given <= at) {
             return true;
         }
         let (Some(workspace), Some(given)) =
@@ -180,7 +186,7 @@ impl Shared {
             return false;
         };
         let given = u64::try_from(given).unwrap_or_default();
-        let since = |member: &[u8]| known.stones.get(member).is_some_and(|at| *at >= given);
+        let since = |member: &[u8]| known.stones.get(member).is_some_and(|stone| stone.since >= given);
         let all = member(workspace, b"");
         match key.call_id() {
             Some(id) => since(&all) || since(&member(workspace, id.as_str().as_bytes())),
@@ -188,8 +194,20 @@ impl Shared {
             None => {
                 let mut own =
                     known.stones.range(all.clone()..).take_while(|(stone, _)| stone.starts_with(&all));
-                own.any(|(_, at)| *at >= given)
+                own.any(|(_, stone)| stone.since >= given)
             }
+        }
+    }
+
+    /// Learns of a tombstone. One from the future was written by a clock that was ahead, and forbids what was given up to
+    /// now.
+    fn learn(&self, member: &[u8], at: u64) {
+        let now = self.redis_micros(Instant::now()).and_then(|now| u64::try_from(now).ok());
+        let since = now.map_or(at, |now| at.min(now));
+        let stones = &mut self.stones.lock().stones;
+        if stones.len() < MOST || stones.contains_key(member) {
+            let known = stones.entry(member.to_vec()).or_default();
+            *known = Stone { at: at.max(known.at), since: since.max(known.since) };
         }
     }
 
@@ -228,15 +246,18 @@ impl Shared {
                 Err(_) if !told.is_empty() => return Ok(told),
                 Err(gone) => return Err(gone),
             };
-            let (stones, _) = reply.as_chunks();
+            let Some((beyond, stones)) = reply.split_first() else { return Ok(told) };
+            let (stones, _) = stones.as_chunks();
+            let before = if beyond.is_empty() { self.stones.lock().last } else { 0 };
+            let mut newest = before;
             for [member, at] in stones {
                 let at = digits(at);
                 told.extend(self.read_stone(member, at));
-                let mut known = self.stones.lock();
-                known.last = known.last.max(at);
-                known.learn(member, at);
+                newest = newest.max(at);
+                self.learn(member, at);
             }
-            if stones.len() < PAGE {
+            self.stones.lock().last = newest;
+            if stones.len() < PAGE || newest == before {
                 return Ok(told);
             }
         }
@@ -267,10 +288,11 @@ impl Shared {
     /// Says what could not be said while Redis was gone.
     async fn speak(&self) -> Result<(), Gone> {
         loop {
-            let Some((erasure, at)) = self.stones.lock().unsaid.first().cloned() else { return Ok(()) };
+            let next = self.stones.lock().unsaid.iter().next().map(|(erasure, at)| (erasure.clone(), *at));
+            let Some((erasure, at)) = next else { return Ok(()) };
             self.erase_now(&erasure).await?;
             // Not before: it forbids until the others know. One that was said again meanwhile stays.
-            self.stones.lock().unsaid.retain(|unsaid| *unsaid != (erasure.clone(), at));
+            self.stones.lock().unsaid.retain(|unsaid, since| *unsaid != erasure || *since != at);
             tracing::info!("an erasure that was made while redis was gone has reached it");
         }
     }
@@ -282,7 +304,7 @@ impl Shared {
         let kept_for = super::lease::ms(self.stones.kept_for);
         let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         for page in stones.chunks(PAGE) {
-            let times: Vec<_> = page.iter().map(|(_, at)| at.to_string()).collect();
+            let times: Vec<_> = page.iter().map(|(_, stone)| stone.at.to_string()).collect();
             let pairs = page.iter().zip(&times).flat_map(|((member, _), at)| [&member[..], at.as_bytes()]);
             let arguments: Vec<&[u8]> = std::iter::once(&kept_for[..]).chain(pairs).collect();
             for lost in self.again(&scripts::RECALL, &keys, &arguments).await? {
@@ -340,10 +362,21 @@ impl Shared {
 }
 
 impl Known {
-    fn learn(&mut self, member: &[u8], at: u64) {
-        if self.stones.len() < MOST || self.stones.contains_key(member) {
-            let known = self.stones.entry(member.to_vec()).or_default();
-            *known = at.max(*known);
+    /// When the last erasure was made that is about this key and could not be said yet.
+    fn unsaid_since(&self, key: &CacheKey) -> Option<Instant> {
+        if self.unsaid.is_empty() {
+            return None;
         }
+        let workspace = Some(key.workspace);
+        let Some(id) = key.call_id() else {
+            return self.unsaid.iter().filter(|(unsaid, _)| unsaid.matches(key)).map(|(_, at)| *at).max();
+        };
+        let about = [
+            Erasure::All(None),
+            Erasure::All(workspace),
+            Erasure::Call(None, id.clone()),
+            Erasure::Call(workspace, id.clone()),
+        ];
+        about.iter().filter_map(|erasure| self.unsaid.get(erasure)).max().copied()
     }
 }

@@ -122,6 +122,16 @@ impl Exchange {
         );
     }
 
+    /// Over this line a new replica said that with it there are so many.
+    pub(super) fn joined(&self, number: u64, replicas: u32) {
+        self.change(|board| {
+            if board.is_up(number) {
+                board.standing.joined(replicas);
+            }
+            None
+        });
+    }
+
     /// Whether this line is the one that is up.
     pub(super) fn is_up(&self, number: u64) -> bool {
         self.board().is_up(number)

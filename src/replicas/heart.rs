@@ -28,17 +28,23 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The limit of opening a line: names, handshakes, the way there and back a few times.
 const OPENING: Duration = Duration::from_secs(2);
 
-/// Counts this replica, forgets those who said nothing for a while, and returns how many there are and the time. A score
-/// from the future is one from before Redis's clock was set back.
+/// The channel on which replicas say that they are new, and how many there are now. Each would count them with its next
+/// beat, but until then it would take more for its share of the budget than is left to it, should Redis go.
+const JOINED: &str = "joined";
+
+/// Counts this replica, forgets those who said nothing for a while, and returns how many there are and the time. Tells
+/// the others where it was not counted yet. A score from the future is one from before Redis's clock was set back.
 const BEAT: Script = Script::new(
     r"local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local life = tonumber(ARGV[2])
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+local new = redis.call('ZADD', KEYS[1], now, ARGV[1]) == 1
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - life)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], now + life, '+inf')
 redis.call('PEXPIRE', KEYS[1], life)
-return {redis.call('ZCARD', KEYS[1]), time[1], time[2]}",
+local count = redis.call('ZCARD', KEYS[1])
+if new then redis.call('PUBLISH', KEYS[2], count) end
+return {count, time[1], time[2]}",
 );
 
 /// Counts this replica no longer.
@@ -94,8 +100,8 @@ impl Heart {
     /// Opens a line, with the first beat over it.
     async fn begin(&self, number: u64) -> Result<(Arc<Line>, u32), Reason> {
         let (prefix, names) = &self.channels;
-        let channels: Vec<_> =
-            names.iter().map(|name| [prefix.as_slice(), name.as_bytes()].concat()).collect();
+        let names = names.iter().chain([&JOINED]);
+        let channels: Vec<_> = names.map(|name| [prefix.as_slice(), name.as_bytes()].concat()).collect();
         let opening = Line::open(&self.address, &channels, self.listener(number));
         let line = timeout(OPENING, opening).await.unwrap_or(Err(Reason::NoAnswer))?;
         let replicas = self.beat(&line).await?;
@@ -135,7 +141,8 @@ impl Heart {
     /// One beat: how many replicas are there, this one among them.
     async fn beat(&self, line: &Line) -> Result<u32, Reason> {
         let life = LIFE.as_millis().to_string();
-        let (keys, arguments) = ([&self.set], [self.member.as_bytes(), life.as_bytes()]);
+        let channel = [self.channels.0.as_slice(), JOINED.as_bytes()].concat();
+        let (keys, arguments) = ([&self.set, &channel], [self.member.as_bytes(), life.as_bytes()]);
         let beat = async { tokio::try_join!(line.evaluate(&BEAT, &keys, &arguments), line.ping()) };
         let sent = Instant::now();
         let (reply, ()) = timeout(self.exchange.timeout(), beat).await.unwrap_or(Err(Reason::NoAnswer))?;
@@ -157,6 +164,12 @@ impl Heart {
             } else if push.kind == PushKind::Message
                 && let Some(item) = message(push.data, &prefix)
             {
+                if item.channel == JOINED {
+                    if let (Some(exchange), Some(replicas)) = (exchange.upgrade(), count(&item.payload)) {
+                        exchange.joined(number, replicas);
+                    }
+                    return;
+                }
                 // Where nobody listens, nobody missed it.
                 drop(news.send(item));
             }
@@ -169,6 +182,11 @@ fn read(reply: &Reply) -> Option<(u32, i64)> {
     let number = |at: usize| std::str::from_utf8(reply.get(at)?).ok()?.parse::<i64>().ok();
     let time = number(1)?.checked_mul(1_000_000)?.checked_add(number(2)?)?;
     Some((u32::try_from(number(0)?).ok()?, time))
+}
+
+/// Reads how many replicas there are.
+fn count(payload: &[u8]) -> Option<u32> {
+    std::str::from_utf8(payload).ok()?.parse().ok()
 }
 
 /// Reads what was published on a channel of ours.

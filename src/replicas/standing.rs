@@ -65,6 +65,13 @@ impl Standing {
         Some(if std::mem::replace(&mut self.ever, true) { Word::Back } else { Word::There })
     }
 
+    /// A new replica said that with it there are so many. Only the own beat counts fewer: what is said may be old.
+    pub(super) fn joined(&mut self, replicas: u32) {
+        if self.now == Now::There {
+            self.counted = self.counted.max(replicas);
+        }
+    }
+
     /// A call was answered.
     pub(super) fn answered(&mut self) {
         self.misses = 0;
@@ -161,5 +168,21 @@ mod tests {
         standing.beat(2, start + STEP * 3 + LIFE);
         standing.gone();
         assert_eq!(standing.state(), State::Alone(2));
+    }
+    #[test]
+    fn a_new_replica_counts_at_once_and_what_is_old_takes_none_away() {
+        let mut standing = Standing::default();
+        let now = Instant::now();
+        standing.joined(3);
+        assert_eq!(standing.state(), State::Alone(0), "it was never reached");
+        standing.beat(1, now);
+        standing.joined(3);
+        standing.joined(2);
+        assert_eq!(standing.state(), State::Together(3));
+        assert_eq!(standing.gone(), Some(Word::Gone));
+        standing.joined(4);
+        assert_eq!(standing.state(), State::Alone(3));
+        standing.beat(2, now);
+        assert_eq!(standing.state(), State::Together(2));
     }
 }

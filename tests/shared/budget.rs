@@ -171,7 +171,6 @@ async fn a_redis_that_ends_and_comes_back_empty_in_the_middle_of_a_rush_lets_no_
     for _ in 0..3 {
         replicas.push(replica(&redis, address).await);
     }
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
     let ids = vendor.settled_ids();
     let began = Instant::now();
     let rush = |from: usize| {

@@ -86,6 +86,7 @@ async fn a_user_needs_only_the_rights_to_what_is_the_gateway_s() {
         "+zremrangebyscore",
         "+zcard",
         "+pexpire",
+        "+publish",
     ];
     let redis = Redis::start_with(&[&["--user"][..], &user, &beat].concat());
     let link = open(&redis.url_as("gate:canary"), AMPLE).await;

@@ -15,7 +15,7 @@ use crate::{
     gateway::{
         records::settled,
         vendor::{Play, ok},
-        world::{Gateway, ID, request},
+        world::{Answer, Gateway, ID, request},
     },
     replicas::{redis::available, world::Log},
 };
@@ -60,6 +60,12 @@ async fn has(gateway: &Gateway, id: &str) {
     assert!(!answer.cache().contains("detail"), "{}", answer.cache());
 }
 
+/// The vendor was asked. As an erasure is being carried out nothing of the call is kept, so that may be said as well.
+fn asked_anew(answer: &Answer) {
+    let asked = answer.cache().starts_with("callgate; fwd=uri-miss; fwd-status=200; ");
+    assert!(answer.status == 200 && asked, "{}", answer.cache());
+}
+
 /// On disk in a process of its own: the file and the variables.
 fn on_disk(world: &World) -> [(&'static str, String); 1] {
     [("CALLGATE__CACHE__DISK__PATH", world.path("state").join("calls").to_str().expect("text").to_owned())]
@@ -94,7 +100,7 @@ async fn an_erasure_empties_every_tier_of_every_replica() {
     forgets(&mut b, ID).await;
     b.holds(1).await;
     assert_eq!(world.vendor.requests(), 2);
-    b.fetches(ID).await;
+    asked_anew(&b.call(ID).await);
     assert_eq!(world.vendor.requests(), 3);
     assert!(!b.call(OTHER).await.cache().contains("detail"), "it stayed in memory");
     has(&a, OTHER).await;
@@ -126,7 +132,8 @@ async fn one_that_was_cut_off_forgets_it_on_its_return_and_nothing_else() {
     }
     assert_eq!(world.vendor.requests(), 3);
     assert_eq!(world.keys("call").len(), 1);
-    fetch(&c, ID).await;
+    asked_anew(&look(&c, ID).await);
+    assert_eq!(world.vendor.requests(), 4);
 }
 
 #[tokio::test]
@@ -169,7 +176,7 @@ async fn an_erasure_without_redis_reaches_the_others_when_it_is_back() {
     has(&a, OTHER).await;
     has(&b, OTHER).await;
     assert!(log.text().contains("an erasure that was made while redis was gone has reached it"));
-    fetch(&b, ID).await;
+    asked_anew(&look(&b, ID).await);
     assert_eq!(world.vendor.requests(), 3);
 }
 
@@ -214,7 +221,7 @@ async fn everything_is_forgotten_by_everybody() {
     until(async || !is_known(&b, ID).await && !is_known(&b, OTHER).await).await;
     forgets(&mut c, ID).await;
     c.holds(0).await;
-    fetch(&b, ID).await;
+    asked_anew(&look(&b, ID).await);
     assert_eq!(world.vendor.requests(), 3);
 }
 

@@ -45,6 +45,7 @@ use crate::{
 use base::{Base, Contents, Edit, Fault};
 use place::Place;
 use queue::{Batch, Change, Pending, Pushed, Queue, Work};
+use sweep::Sweep;
 
 /// Reads under way at a time. More would not come sooner from one disk, and each has a thread of its own.
 const READS: usize = 8;
@@ -275,6 +276,8 @@ impl Shared {
                 break;
             }
             self.queue.written();
+            // Only now: who waits for a sweep relies on the changes that were handed over before it, too.
+            sweeps.into_iter().for_each(Sweep::done);
         }
         let mut phase = lock(&self.phase);
         if matches!(*phase, Phase::On(..)) {

@@ -2,12 +2,13 @@
 //!
 //! Nobody who answers a caller ever waits here. Writes that find no room are dropped and counted: the call is fetched
 //! again some day. Removals always find room, since a call that was to be forgotten must not come back; each is a key
-//! and no body, and they come no faster than the vendor's answers. What waits, and what is being written, can be asked
-//! for, so that the file may lag behind without anybody's noticing.
+//! and no body. They come no faster than the vendor's answers, or, where others erased many calls at once, so many at a
+//! time that are waited for ([`Disk::remove_all`](super::Disk::remove_all)). What waits, and what is being written, can
+//! be asked for, so that the file may lag behind without anybody's noticing.
 //!
 //! A [`Sweep`] removes all that begins alike, whatever there is of it. What waits is swept at once; of what is being
 //! written and what is in the file nothing is to be found from then on, and the thread that writes takes it out next,
-//! before what has come since.
+//! before what has come since. It is done once all that was handed over before it is in the file, too.
 
 use std::{
     collections::HashMap,

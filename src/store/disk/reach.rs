@@ -70,10 +70,12 @@ impl Disk {
         noted.await.unwrap_or_default()
     }
 
-    /// Notes that they have been, up to then. To be called when they are on their way into the file.
+    /// Notes that they have been, up to then. To be called when they are on their way into the file: where they do not
+    /// get there, nothing is noted.
     pub(in crate::store) async fn note_erasures(&self, until: u64) {
-        // Whatever waits was handed over before, and is written before.
-        self.settled().await;
+        if !self.settled().await {
+            return;
+        }
         let note = self.read(LONG_PATIENCE, move |shared, base| {
             if let Err(fault) = base.note_erasures(until) {
                 shared.fail(fault);
@@ -82,10 +84,26 @@ impl Disk {
         note.await;
     }
 
-    /// Waits until what was handed over so far is in the file.
-    async fn settled(&self) {
-        if let Some(settled) = self.shared.queue.sweep(Prefixes::new(Vec::new())) {
-            let _ = settled.await;
+    /// Forgets what is kept for each of these keys, however many there are. Once it is done they are out of the file for
+    /// good; where the tier is off, the file is. They go in bounded numbers, each waited for, so that they alone never
+    /// come to more than the queue takes.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "called as soon as others' erasures are carried out with it")
+    )]
+    pub(in crate::store) async fn remove_all(&self, keys: &[CacheKey]) {
+        for some in keys.chunks(SWEPT_AT_ONCE) {
+            some.iter().for_each(|key| self.remove(key));
+            // Where it fails, the file has been dealt with for them, too.
+            let _ = self.settled().await;
+        }
+    }
+
+    /// Waits until what was handed over so far is in the file. False where it is not known to be.
+    async fn settled(&self) -> bool {
+        match self.shared.queue.sweep(Prefixes::new(Vec::new())) {
+            Some(settled) => settled.await.is_ok(),
+            None => false,
         }
     }
 
@@ -158,9 +176,9 @@ impl Shared {
         keys
     }
 
-    /// Makes sweeps one after another; who waits for one is told once it is committed. Blocks.
-    pub(super) fn sweep(&self, base: &Base, sweeps: &mut Vec<Sweep>) -> Result<(), Fault> {
-        while let Some(sweep) = sweeps.first_mut() {
+    /// Makes sweeps one after another, each durably. Who waits for one is not told here. Blocks.
+    pub(super) fn sweep(&self, base: &Base, sweeps: &mut [Sweep]) -> Result<(), Fault> {
+        for sweep in sweeps {
             for prefix in sweep.prefixes().iter() {
                 loop {
                     let keys = base.under(prefix, SWEPT_AT_ONCE, |key, _| key.to_vec())?;
@@ -172,8 +190,10 @@ impl Shared {
                     sweep.took_out(&keys);
                 }
             }
-            sweeps.remove(0).done();
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,11 @@
 
 use std::{os::unix::fs::symlink, time::SystemTime};
 
-use super::*;
+use super::{
+    anew::{COMPACT_AT, Fresh},
+    record::{HEADER, RECORD},
+    *,
+};
 
 const BUDGET: Name = Name([7; 16]);
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,6 +39,13 @@ impl Place {
             departures.iter().map(|(_, slot, free)| (slot.0, *free - Instant::now())).collect();
         found.sort_unstable();
         found
+    }
+}
+
+/// Waits until no thread is at the file.
+fn written_anew(journal: &Journal) {
+    while journal.pages.lock().as_ref().is_some_and(|open| open.compact_at.is_none()) {
+        std::thread::yield_now();
     }
 }
 
@@ -115,6 +126,7 @@ async fn it_stays_small_and_stays_locked() {
         journal.departed(BUDGET, Slot(slot));
         journal.answered(BUDGET, Slot(slot), Instant::now());
         tokio::time::advance(Duration::from_millis(500)).await;
+        written_anew(&journal);
     }
     let length = usize::try_from(place.path().metadata().expect("a file").len()).expect("small");
     assert!(length <= HEADER.len() + COMPACT_AT * RECORD, "{length}");
@@ -130,10 +142,63 @@ async fn a_full_disk_turns_it_off() {
     journal.departed(BUDGET, Slot(1));
     // Every write to this device fails as on a full disk.
     let full = OpenOptions::new().write(true).open("/dev/full").expect("the device");
-    journal.file.lock().expect("the lock").as_mut().expect("on").file = full;
+    journal.pages.lock().as_mut().expect("on").file = full;
     journal.departed(BUDGET, Slot(2));
-    assert!(journal.file.lock().expect("the lock").is_none());
+    assert!(journal.pages.lock().is_none());
     journal.departed(BUDGET, Slot(3));
     drop(journal);
     assert_eq!(place.found(), [(1, MINUTE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_counts_though_nothing_more_can_be_written() {
+    let place = Place::new();
+    let journal = place.open().expect("a journal");
+    journal.departed(BUDGET, Slot(1));
+    drop(journal);
+    // The new file finds no place.
+    let mut fresh = place.path().into_os_string();
+    fresh.push(".new");
+    std::fs::create_dir(fresh).expect("a directory");
+    let mut journal = place.open().expect("what was read");
+    assert_eq!(journal.departures().len(), 1);
+    assert!(journal.pages.lock().is_none(), "it is off");
+    journal.departed(BUDGET, Slot(2));
+    drop(journal);
+    assert_eq!(place.found(), [(1, MINUTE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_down_while_the_file_is_written_anew_is_in_the_new_one() {
+    let place = Place::new();
+    let journal = place.open().expect("a journal");
+    journal.departed(BUDGET, Slot(1));
+    journal.departed(BUDGET, Slot(2));
+    journal.given_back(BUDGET, Slot(2));
+    let fresh = Fresh::fill(&place.path(), place.clock.now(), TIMEOUT).expect("a new file");
+    journal.departed(BUDGET, Slot(3));
+    journal.given_back(BUDGET, Slot(1));
+    fresh.replace(&journal.pages).expect("in its place");
+    journal.departed(BUDGET, Slot(4));
+    let length = place.path().metadata().expect("a file").len();
+    assert_eq!(length, (HEADER.len() + 4 * RECORD) as u64, "the first, its return, and the last two");
+    assert!(place.open().is_none(), "the new file is locked");
+    drop(journal);
+    assert_eq!(place.found(), [(3, MINUTE), (4, MINUTE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_file_that_nobody_wants_any_more_takes_no_place() {
+    let place = Place::new();
+    let journal = place.open().expect("a journal");
+    journal.departed(BUDGET, Slot(1));
+    let fresh = Fresh::fill(&place.path(), place.clock.now(), TIMEOUT).expect("a new file");
+    let pages = Arc::clone(&journal.pages);
+    journal.departed(BUDGET, Slot(2));
+    drop(journal);
+    let next = place.open().expect("the next one");
+    fresh.replace(&pages).expect("nothing to do");
+    next.departed(BUDGET, Slot(3));
+    drop(next);
+    assert_eq!(place.found(), [(1, MINUTE), (2, MINUTE), (3, MINUTE)]);
 }

@@ -4,7 +4,11 @@
 //! not wait behind them. Many calls are under way on the first at once; answers come in the order of the questions, and
 //! one that nobody waits for any more is read and dropped by the driver. So a call may be left at any time.
 
-use std::convert::Infallible;
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use redis::{
@@ -19,6 +23,22 @@ use super::{Reply, Script, address::Address, reason::Reason};
 pub(super) struct Line {
     scripts: Connection,
     news: Connection,
+    hashes: Hashes,
+}
+
+/// What Redis knows scripts by, made once for each. A text is told from others by where it lies and how long it is: there
+/// are as many as the program has, and nothing of it has to be read.
+#[derive(Default)]
+struct Hashes(Mutex<HashMap<(usize, usize), Arc<str>>>);
+
+impl Hashes {
+    fn of(&self, script: &Script) -> Arc<str> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = known
+            .entry((script.0.as_ptr().addr(), script.0.len()))
+            .or_insert_with(|| redis::Script::new(script.0).get_hash().into());
+        Arc::clone(hash)
+    }
 }
 
 /// One of them, and the task that drives it.
@@ -45,7 +65,7 @@ impl Line {
         if !channels.is_empty() {
             news.asked.subscribe(channels).await.map_err(|e| Reason::of(&e))?;
         }
-        Ok(Self { scripts, news })
+        Ok(Self { scripts, news, hashes: Hashes::default() })
     }
 
     /// Runs a script, and sends its text along only where Redis does not know it.
@@ -56,8 +76,7 @@ impl Line {
         arguments: &[impl AsRef<[u8]>],
     ) -> Result<Reply, Reason> {
         let mut connection = self.scripts.asked.clone();
-        let hash = redis::Script::new(script.0);
-        let known = command("EVALSHA", hash.get_hash(), keys, arguments);
+        let known = command("EVALSHA", &self.hashes.of(script), keys, arguments);
         let answer: RedisResult<Value> = known.query_async(&mut connection).await;
         let answer = match answer {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -141,6 +160,15 @@ fn item(value: Value) -> Result<Bytes, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_has_one_hash_that_is_made_once() {
+        let (hashes, one) = (Hashes::default(), Script::new("return 1"));
+        let first = hashes.of(&one);
+        assert_eq!(&*first, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        assert!(Arc::ptr_eq(&first, &hashes.of(&one)));
+        assert_ne!(hashes.of(&Script::new("return 12")), first);
+    }
 
     #[test]
     fn what_a_script_returns_is_a_flat_list() {

@@ -67,14 +67,14 @@ impl Exchange {
     /// Runs a script on the line that is up.
     ///
     /// # Errors
-    /// [`Gone`], for whatever reason. Where there is no line, at once.
+    /// [`Gone`], as it says. Where there is no line, at once.
     pub(super) async fn run(
         &self,
         script: &Script,
         keys: &[impl AsRef<[u8]>],
         arguments: &[impl AsRef<[u8]>],
     ) -> Result<Reply, Gone> {
-        let (number, line) = self.board().line.clone().ok_or(Gone)?;
+        let (number, line) = self.board().line.clone().ok_or(Gone::Silent)?;
         let began = Instant::now();
         let answer = timeout(self.timeout, line.evaluate(script, keys, arguments)).await;
         let answer = answer.unwrap_or(Err(Reason::NoAnswer));
@@ -82,7 +82,7 @@ impl Exchange {
         if let Err(reason @ (Reason::Answers(_) | Reason::Authentication | Reason::Unreadable)) = &answer {
             self.complain(|| tracing::warn!(%reason, "a script for redis failed"));
         }
-        answer.map_err(|_| Gone)
+        answer.map_err(|reason| if reason.is_an_answer() { Gone::Refused } else { Gone::Silent })
     }
 
     /// Hears how a call on a line ended.
@@ -109,17 +109,20 @@ impl Exchange {
     pub(super) fn rise(&self, number: u64, line: Arc<Line>, replicas: u32) {
         self.change(|board| {
             board.line = Some((number, line));
-            board.standing.beat(replicas, Instant::now())
+            board.standing.beat(replicas, number, Instant::now())
         });
     }
 
     /// The line is still up, and so many replicas were counted over it.
     pub(super) fn count(&self, number: u64, replicas: u32) {
-        self.change(
-            |board| {
-                if board.is_up(number) { board.standing.beat(replicas, Instant::now()) } else { None }
-            },
-        );
+        self.change(|board| {
+            if board.is_up(number) { board.standing.beat(replicas, number, Instant::now()) } else { None }
+        });
+    }
+
+    /// Whether there is a line that is up.
+    pub(super) fn has_line(&self) -> bool {
+        self.board().line.is_some()
     }
 
     /// Over this line a new replica said that with it there are so many.

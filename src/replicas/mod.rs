@@ -76,15 +76,27 @@ impl Script {
 /// list of one, and nil alone an empty list.
 pub type Reply = Vec<Bytes>;
 
-/// There was no answer in time, or nobody to give one.
+/// Why there is no reply to a script. Either way it is not known whether the script ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub enum Gone {
+    /// There was no answer in time, or nobody to give one: [`State`] says so before long, or the next answer comes.
+    Silent,
+    /// Redis answered, but with an error, or with what cannot be read: its rules forbid a command, its memory is full,
+    /// a key is of another kind. It may say the same for as long as it is there, so there is no use in insisting.
+    Refused,
+}
 
 /// Whether Redis can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It answers. So many replicas, this one among them, said lately that they are there; at least 1.
-    Together(u32),
+    /// It answers.
+    Together {
+        /// So many replicas, this one among them, said lately that they are there; at least 1.
+        replicas: u32,
+        /// Tells connections apart: where it is another than before, Redis was gone in between, even if nobody looked
+        /// then, and may have come back empty.
+        line: u64,
+    },
     /// It does not. So many were last seen; 0 where it was never reached. Where it goes a moment after it came back, as
     /// many as were seen before, for not all may have come back with it.
     Alone(u32),
@@ -164,12 +176,14 @@ impl Link {
         name(&self.prefix, kind, which)
     }
 
-    /// Runs a script, and waits for its answer for `cache.shared.timeout` at the most. It may touch what it is given the
-    /// names of, and nothing else.
+    /// Runs a script, and waits for its answer for `cache.shared.timeout` at the most. It may touch the keys that it is
+    /// given the names of, and those whose names it makes from such a name or a prefix from [`name`](Self::name), and
+    /// publish on channels of that kind; all of it lies under the prefix of this gateway. One Redis has all keys: a
+    /// cluster, which would have to know them beforehand, is not supported.
     ///
     /// # Errors
-    /// [`Gone`], at once where that is known. Whether the script ran is not known then. So too where Redis answers with
-    /// an error, which is logged now and then.
+    /// [`Gone::Silent`], at once where that is known; [`Gone::Refused`] where Redis answers with an error, which is
+    /// logged now and then.
     pub async fn run(&self, script: &Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Reply, Gone> {
         self.exchange.run(script, keys, arguments).await
     }
@@ -177,6 +191,9 @@ impl Link {
     /// Runs a script in its time, after those that were posted before, and tells nobody what it said. Lost where Redis
     /// is gone, and where too many are waiting.
     pub fn post(&self, script: Script, keys: Vec<Vec<u8>>, arguments: Vec<Vec<u8>>) {
+        if !self.exchange.has_line() {
+            return;
+        }
         if !self.errands.put(script, keys, arguments) {
             let dropped = self.errands.dropped();
             self.exchange.complain(|| tracing::warn!(dropped, "redis is too slow for what is to be told it"));

@@ -34,8 +34,9 @@ pub(super) struct Standing {
     /// Calls without an answer since the last answer, those under way at the same time counted as one.
     misses: u32,
     last_miss: Option<Instant>,
-    /// As many replicas as were counted last.
+    /// As many replicas as were counted last, and the number of the line over which.
     counted: u32,
+    line: u64,
     /// As many as counted for when it went, and when it came back.
     before: u32,
     risen: Option<Instant>,
@@ -50,9 +51,9 @@ enum Now {
 }
 
 impl Standing {
-    /// A beat was answered, and so many replicas counted.
-    pub(super) fn beat(&mut self, replicas: u32, now: Instant) -> Option<Word> {
-        self.counted = replicas.max(1);
+    /// A beat over this line was answered, and so many replicas counted.
+    pub(super) fn beat(&mut self, replicas: u32, line: u64, now: Instant) -> Option<Word> {
+        (self.counted, self.line) = (replicas.max(1), line);
         self.answered();
         if self.risen.is_some_and(|risen| now.duration_since(risen) >= LIFE) {
             self.before = 0;
@@ -101,7 +102,7 @@ impl Standing {
     /// goes then, as many count as before.
     pub(super) fn state(&self) -> State {
         match self.now {
-            Now::There => State::Together(self.counted),
+            Now::There => State::Together { replicas: self.counted, line: self.line },
             Now::Unknown | Now::Gone => State::Alone(self.before),
         }
     }
@@ -141,11 +142,11 @@ mod tests {
         let now = Instant::now();
         assert_eq!(standing.gone(), Some(Word::Gone), "from the start");
         assert_eq!(standing.gone(), None);
-        assert_eq!(standing.beat(1, now), Some(Word::There));
-        assert_eq!(standing.beat(2, now), None);
+        assert_eq!(standing.beat(1, 0, now), Some(Word::There));
+        assert_eq!(standing.beat(2, 0, now), None);
         assert_eq!(standing.gone(), Some(Word::Gone));
         assert_eq!(standing.gone(), None);
-        assert_eq!(standing.beat(1, now), Some(Word::Back));
+        assert_eq!(standing.beat(1, 0, now), Some(Word::Back));
     }
 
     #[test]
@@ -153,19 +154,19 @@ mod tests {
         let mut standing = Standing::default();
         let start = Instant::now();
         assert_eq!(standing.state(), State::Alone(0));
-        standing.beat(1, start);
-        standing.beat(3, start + STEP);
-        assert_eq!(standing.state(), State::Together(3));
+        standing.beat(1, 0, start);
+        standing.beat(3, 0, start + STEP);
+        assert_eq!(standing.state(), State::Together { replicas: 3, line: 0 });
         standing.gone();
         assert_eq!(standing.state(), State::Alone(3));
         // It comes back empty and goes before the others were heard of.
-        standing.beat(1, start + STEP * 2);
-        assert_eq!(standing.state(), State::Together(1));
+        standing.beat(1, 1, start + STEP * 2);
+        assert_eq!(standing.state(), State::Together { replicas: 1, line: 1 });
         standing.gone();
         assert_eq!(standing.state(), State::Alone(3));
         // It comes back and stays: what is counted then is true.
-        standing.beat(1, start + STEP * 3);
-        standing.beat(2, start + STEP * 3 + LIFE);
+        standing.beat(1, 2, start + STEP * 3);
+        standing.beat(2, 2, start + STEP * 3 + LIFE);
         standing.gone();
         assert_eq!(standing.state(), State::Alone(2));
     }

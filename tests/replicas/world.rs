@@ -48,7 +48,7 @@ pub(crate) async fn becomes(link: &Link, these: impl Fn(State) -> bool) -> State
 }
 
 pub(crate) async fn together(link: &Link) {
-    becomes(link, |state| matches!(state, State::Together(_))).await;
+    becomes(link, |state| matches!(state, State::Together { .. })).await;
 }
 
 pub(crate) async fn alone(link: &Link) {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Shared, landing::Landing, scripts};
-use crate::call::CacheKey;
+use crate::{call::CacheKey, replicas::Gone};
 
 /// How long a lease outlives its holder.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3);
@@ -138,8 +138,8 @@ impl Elsewhere {
                 Ok([_, holder]) if holder[..] == *token => {}
                 Ok(_) => return None,
                 // A single answer that is late says nothing.
-                Err(_) if self.shared.is_there() => {}
-                Err(_) => return None,
+                Err(Gone::Silent) if self.shared.is_there() => {}
+                Err(Gone::Silent | Gone::Refused) => return None,
             }
             let landed = async {
                 while let Ok(said) = news.recv().await {

@@ -257,7 +257,7 @@ impl Shared {
 
     /// Whether Redis can be relied on.
     pub(super) fn is_there(&self) -> bool {
-        matches!(*self.link.state().borrow(), State::Together(_))
+        matches!(*self.link.state().borrow(), State::Together { .. })
     }
 
     fn sealed(&self, subject: &[u8], token: &str, plain: Vec<u8>) -> Option<Vec<u8>> {

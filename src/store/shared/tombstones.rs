@@ -65,7 +65,8 @@ struct Known {
     stones: BTreeMap<Vec<u8>, Stone>,
     /// What could not be said to the others yet, and when it was to be forgotten here.
     unsaid: HashMap<Erasure, Instant>,
-    /// Whether Redis knows all of them since it was last seen to come back.
+    /// The connection over which Redis was reached last, and whether it has been told all of them since.
+    line: Option<u64>,
     restored: bool,
 }
 
@@ -218,8 +219,8 @@ impl Shared {
         loop {
             match self.link.run(script, keys, arguments).await {
                 Ok(reply) => return Ok(reply),
-                Err(gone) if !self.is_there() || Instant::now() > patience => return Err(gone),
-                Err(_) => sleep(AGAIN).await,
+                Err(Gone::Silent) if self.is_there() && Instant::now() < patience => sleep(AGAIN).await,
+                Err(gone) => return Err(gone),
             }
         }
     }
@@ -334,9 +335,13 @@ impl Shared {
     async fn follow_on(self: Arc<Self>, tell: mpsc::Sender<Vec<Told>>) {
         let (mut news, mut state) = (self.link.news(), self.link.state());
         while !tell.is_closed() {
-            if matches!(*state.borrow_and_update(), State::Alone(_)) {
-                self.stones.lock().restored = false;
-            } else if let Ok(told) = self.told().await
+            let line = match *state.borrow_and_update() {
+                State::Together { line, .. } => Some(line),
+                State::Alone(_) => None,
+            };
+            self.stones.lock().reached_by(line);
+            if line.is_some()
+                && let Ok(told) = self.told().await
                 && !told.is_empty()
                 && tell.send(told).await.is_err()
             {
@@ -362,6 +367,12 @@ impl Shared {
 }
 
 impl Known {
+    /// Redis is reached by this connection. Behind another it may be another, or have forgotten.
+    fn reached_by(&mut self, line: Option<u64>) {
+        self.restored &= self.line == line;
+        self.line = line;
+    }
+
     /// When the last erasure was made that is about this key and could not be said yet.
     fn unsaid_since(&self, key: &CacheKey) -> Option<Instant> {
         if self.unsaid.is_empty() {

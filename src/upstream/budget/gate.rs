@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     Lane, Settings, Ties,
@@ -51,6 +54,8 @@ pub struct Gate {
     state: Mutex<State>,
     queue_length: usize,
     window: Option<Arc<dyn Window>>,
+    /// Rings for who attends to the window: it was given up, though it is there.
+    given_up: Notify,
     journal: Option<Journal>,
     /// How long a request may be under way.
     aloft: Duration,
@@ -77,6 +82,8 @@ struct State {
     /// What the shared window says of itself, and what it said when it was last asked.
     link: Option<watch::Receiver<replicas::State>>,
     told: Option<replicas::State>,
+    /// The shared window is there, and refuses what it is asked.
+    refused: bool,
 }
 
 /// What is known of one API key.
@@ -128,9 +135,19 @@ impl Gate {
         let link = window.as_ref().map(|window| window.state());
         let standing = if window.is_some() { Standing::Arriving } else { Standing::Single };
         let (breaker, numbers) = (Breaker::default(), Slots::new());
-        let state =
-            State { keys, breaker, slots: max_concurrency, places: 0, numbers, standing, link, told: None };
-        Self { state: Mutex::new(state), queue_length: settings.queue_length, window, journal, aloft }
+        let state = State {
+            keys,
+            breaker,
+            slots: max_concurrency,
+            places: 0,
+            numbers,
+            standing,
+            link,
+            told: None,
+            refused: false,
+        };
+        let (state, given_up, queue_length) = (Mutex::new(state), Notify::new(), settings.queue_length);
+        Self { state, queue_length, window, given_up, journal, aloft }
     }
 
     /// Waits for the right to send one request with this key, until `deadline` at the latest.
@@ -288,7 +305,7 @@ struct Place<'a> {
     gate: &'a Gate,
     key: usize,
     ticket: Ticket,
-    bell: Arc<tokio::sync::Notify>,
+    bell: Arc<Notify>,
 }
 
 impl Drop for Place<'_> {

@@ -19,7 +19,7 @@
 //!
 //! Assumed: that all have the same limit and see the same number of replicas (or `budget.replicas_fallback` says it);
 //! that they had heard the same last word; that Redis is gone for all of them or for none, and back for all within
-//! `settling` of the first. A replica that alone is cut off from Redis, while the others go on with it, may send its
+//! `settling` of the first. A Redis that refuses the scripts is as good as gone, and refuses them for all alike. A replica that alone is cut off from Redis, while the others go on with it, may send its
 //! share on top of what they send.
 
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Share {
 
     /// How many replicas there are said to be. What is said soon after a loss may leave out those who are not back.
     pub(super) fn seen(&mut self, state: State, standing: Standing, now: Instant) {
-        let (State::Together(replicas) | State::Alone(replicas)) = state;
+        let (State::Together { replicas, .. } | State::Alone(replicas)) = state;
         let steady = standing == Standing::Together && self.careful(now).is_none();
         self.replicas = if steady { replicas.max(1) } else { replicas.max(self.replicas) };
     }
@@ -188,6 +188,10 @@ mod tests {
     const SETTLING: Duration = Duration::from_secs(80);
     const LIMIT: usize = 60;
 
+    fn together(replicas: u32) -> State {
+        State::Together { replicas, line: 0 }
+    }
+
     fn left(at: u64, slots: usize) -> Left {
         Left { at, slots }
     }
@@ -211,7 +215,7 @@ mod tests {
         ];
         for (replicas, fallback, own, slots, first, then) in table {
             let mut share = Share::new(LIMIT, fallback, SETTLING);
-            share.seen(State::Together(replicas), Standing::Together, now);
+            share.seen(together(replicas), Standing::Together, now);
             share.heard(left(1, slots), own, now);
             assert_eq!(share.most(Standing::Together, now), LIMIT);
             share.lost(now);
@@ -225,20 +229,20 @@ mod tests {
     async fn back_together_one_keeps_to_the_share_a_while() {
         let start = Instant::now();
         let mut share = Share::new(LIMIT, None, SETTLING);
-        share.seen(State::Together(3), Standing::Together, start);
+        share.seen(together(3), Standing::Together, start);
         share.heard(left(9, 0), 0, start);
         share.lost(start);
         let back = start + SETTLING / 2;
         // The others are not seen again yet.
-        share.seen(State::Together(1), Standing::Alone, back);
+        share.seen(together(1), Standing::Alone, back);
         share.back(back);
-        share.seen(State::Together(2), Standing::Together, back);
+        share.seen(together(2), Standing::Together, back);
         assert_eq!(share.most(Standing::Together, back), 0, "the loss has not settled");
         assert_eq!(share.rises(Standing::Together, back), Some(start + SETTLING));
         assert_eq!(share.most(Standing::Together, start + SETTLING), 20);
         assert_eq!(share.rises(Standing::Together, start + SETTLING), Some(back + SETTLING));
         assert_eq!(share.most(Standing::Together, back + SETTLING), LIMIT);
-        share.seen(State::Together(2), Standing::Together, back + SETTLING);
+        share.seen(together(2), Standing::Together, back + SETTLING);
         share.heard(left(1, 60), 0, back + SETTLING);
         share.lost(back + SETTLING);
         assert_eq!(share.most(Standing::Alone, back + SETTLING), 30);

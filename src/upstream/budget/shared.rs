@@ -1,7 +1,7 @@
 //! The window that the replicas share, kept in Redis.
 //!
 //! One sorted set for each budget holds the slots by when they free, and one hash the pause; each step is one script,
-//! by Redis's own clock. It knows neither who asks nor why. What Redis says that is not understood is taken as silence.
+//! by Redis's own clock. It knows neither who asks nor why. What Redis says that is not understood is taken as a refusal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,9 +34,9 @@ const AT_ONCE: usize = 256;
 /// The channel on which [`Link::news`] has to listen: see [`Left::said`].
 pub const CHANNEL: &str = LEFT;
 
-/// Where a budget lies: its slots, and its pause. The braces keep both on one node of a cluster.
+/// Where a budget lies: its slots, and its pause.
 fn keys(link: &Link, budget: Name) -> Vec<Vec<u8>> {
-    ["slots", "pause"].map(|which| link.name("budget", format!("{{{budget}}}:{which}").as_bytes())).to_vec()
+    ["slots", "pause"].map(|which| link.name("budget", format!("{budget}:{which}").as_bytes())).to_vec()
 }
 
 /// The arguments that every script begins with.
@@ -61,7 +61,7 @@ impl Window for Arc<Link> {
             let mut all = arguments(self, ask.budget, ask.aloft);
             let own = [ask.limit.to_string(), ask.reserve.to_string(), ask.slot.to_string()];
             all.extend(own.map(String::into_bytes));
-            taken(&run(self, &TAKE, ask.budget, &all).await?).ok_or(Gone)
+            taken(&run(self, &TAKE, ask.budget, &all).await?).ok_or(Gone::Refused)
         })
     }
 
@@ -81,7 +81,7 @@ impl Window for Arc<Link> {
                 let reply = run(self, &PUSH, known.budget, &all).await?;
                 match departures.next() {
                     Some(next) => chunk = next,
-                    None => return left(&reply).ok_or(Gone),
+                    None => return left(&reply).ok_or(Gone::Refused),
                 }
             }
         })
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_redis_says_is_read_or_taken_as_silence() {
+    fn what_redis_says_is_read_or_taken_as_a_refusal() {
         let reply = |words: &[&'static str]| words.iter().map(|word| (*word).into()).collect::<Reply>();
         let second = Duration::from_secs(1);
         let left = Left { slots: 7, at: 9 };

@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Gate, Lane, Permit, SOON};
-use crate::upstream::budget::{
-    share::Standing,
-    window::{Ask, Taken},
+use crate::{
+    replicas::Gone,
+    upstream::budget::{
+        share::Standing,
+        window::{Ask, Taken},
+    },
 };
 
 /// Where there was no answer, it is asked again after this.
@@ -24,7 +27,7 @@ pub(super) enum Asked {
 
 impl Gate {
     /// Asks until there is an answer, the window is known to be gone, or the deadline has passed. Nothing leaves
-    /// meanwhile, for nobody knows whether the slot is taken.
+    /// meanwhile, for nobody knows whether the slot is taken. A window that refuses is gone: it may do so for long.
     pub(super) async fn ask(&self, permit: &mut Permit, lane: Lane, deadline: Instant) -> Asked {
         let Some(window) = &self.window else { return Asked::Granted };
         let ask = {
@@ -35,10 +38,17 @@ impl Gate {
             Ask { budget: permit.budget, slot: permit.slot, limit, reserve, aloft: self.aloft }
         };
         loop {
-            if let Ok(taken) = window.take(ask).await {
-                return self.taken(permit, lane, taken);
-            }
+            let taken = window.take(ask).await;
             let now = Instant::now();
+            match taken {
+                Ok(taken) => return self.taken(permit, lane, taken),
+                Err(Gone::Refused) => {
+                    self.lock().refused(now);
+                    self.given_up.notify_one();
+                    return Asked::Denied;
+                }
+                Err(Gone::Silent) => {}
+            }
             {
                 let mut state = self.lock();
                 state.notice(now);
@@ -55,6 +65,7 @@ impl Gate {
 
     fn taken(&self, permit: &mut Permit, lane: Lane, taken: Taken) -> Asked {
         let mut state = self.lock();
+        state.obliged();
         let now = Instant::now();
         // A word from before the loss says nothing after it.
         let together = state.standing == Standing::Together;

@@ -7,9 +7,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Gate, Key, MINUTE, State};
+use super::{Gate, Key, MINUTE};
 use crate::{
-    replicas,
+    replicas::{self, Gone},
     upstream::budget::{
         share::Standing,
         window::{Departure, Known, Left, Slot, Window},
@@ -25,14 +25,8 @@ impl Gate {
     pub async fn attend(&self) {
         let Some(window) = self.window.as_deref() else { return };
         let (mut link, mut news) = (window.state(), window.news());
-        let mut before = None;
         loop {
-            let moved = link.has_changed().unwrap_or(false);
-            let told = *link.borrow_and_update();
-            if before.replace(told) == Some(told) && moved {
-                // It changed and changed back before anybody looked: it was gone, and may have come back empty.
-                self.lock().flapped(Instant::now());
-            }
+            link.mark_unchanged();
             let apart = self.apart();
             if apart {
                 // What was said before says nothing any more.
@@ -47,6 +41,7 @@ impl Gate {
             }
             tokio::select! {
                 changed = changed(&link) => if changed.is_err() { return },
+                () = self.given_up.notified() => {}
                 said = news.recv() => match said {
                     Ok(news) => if let Some((name, left)) = Left::said(&news) {
                         let mut state = self.lock();
@@ -70,7 +65,7 @@ impl Gate {
         let mut state = self.lock();
         state.notice(Instant::now());
         matches!(state.standing, Standing::Arriving | Standing::Alone)
-            && matches!(state.told, Some(replicas::State::Together(_)))
+            && matches!(state.told, Some(replicas::State::Together { .. }))
     }
 
     /// Tells the window of what counts, until it knows everything, and relies on it from then on. False where it was
@@ -112,8 +107,14 @@ impl Gate {
             };
             first = false;
             for (place, known) in unknown {
-                let Ok(left) = window.push(known).await else { return false };
-                self.lock().keys[place].heard(left, Instant::now());
+                match window.push(known).await {
+                    Ok(left) => self.lock().keys[place].heard(left, Instant::now()),
+                    Err(Gone::Silent) => return false,
+                    Err(Gone::Refused) => {
+                        self.lock().refused(Instant::now());
+                        return false;
+                    }
+                }
             }
         }
     }
@@ -144,14 +145,6 @@ impl Gate {
 async fn changed(link: &watch::Receiver<replicas::State>) -> Result<(), watch::error::RecvError> {
     let mut link = link.clone();
     link.changed().await
-}
-
-impl State {
-    fn flapped(&mut self, now: Instant) {
-        if self.standing == Standing::Together {
-            self.lost(now);
-        }
-    }
 }
 
 impl Key {

@@ -77,15 +77,38 @@ impl State {
     /// Looks whether the shared window came or went.
     pub(super) fn notice(&mut self, now: Instant) {
         let Some(told) = self.link.as_ref().map(|link| *link.borrow()) else { return };
-        if self.told.replace(told) == Some(told) {
+        let before = self.told.replace(told);
+        if before == Some(told) {
             return;
+        }
+        if self.standing == Standing::Together && before.is_some_and(|before| is_another(before, told)) {
+            // It was gone while nobody looked, and may have come back empty; and not all may be seen again yet.
+            self.lost(now);
         }
         self.keys.iter_mut().for_each(|key| key.share.seen(told, self.standing, now));
         match (self.standing, told) {
             (Standing::Arriving | Standing::Together, replicas::State::Alone(_)) => self.lost(now),
-            (Standing::Arriving | Standing::Together, replicas::State::Together(_)) => {}
+            (Standing::Arriving | Standing::Together, replicas::State::Together { .. }) => {}
             // What was sent alone has to be told first.
             (Standing::Single | Standing::Alone, _) => {}
+        }
+    }
+
+    /// The shared window is there, and refuses what it is asked: it is as good as gone.
+    pub(super) fn refused(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.refused, true) {
+            tracing::warn!("redis refuses to count requests: this gateway keeps to its share of the budget");
+        }
+        match self.standing {
+            Standing::Arriving | Standing::Together => self.lost(now),
+            Standing::Single | Standing::Alone => {}
+        }
+    }
+
+    /// It did what it was asked.
+    pub(super) fn obliged(&mut self) {
+        if std::mem::take(&mut self.refused) {
+            tracing::info!("redis counts requests again");
         }
     }
 
@@ -113,6 +136,16 @@ impl State {
         let mut first: Vec<_> = self.keys.iter().filter_map(|key| key.queue.first()).collect();
         first.sort_unstable_by_key(|((_, number), _)| *number);
         first.iter().for_each(|(_, bell)| bell.notify_one());
+    }
+}
+
+/// Whether these are two connections.
+fn is_another(before: replicas::State, now: replicas::State) -> bool {
+    match (before, now) {
+        (replicas::State::Together { line: before, .. }, replicas::State::Together { line, .. }) => {
+            before != line
+        }
+        (replicas::State::Alone(_), _) | (_, replicas::State::Alone(_)) => false,
     }
 }
 

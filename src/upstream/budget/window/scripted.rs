@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,8 @@ pub(in crate::upstream::budget) struct Server {
 #[derive(Default)]
 struct Book {
     gone: bool,
+    /// Whoever asks is told no.
+    refuses: bool,
     /// So many answers get lost from now on.
     lost: usize,
     /// What was taken or pushed, in order.
@@ -51,6 +56,12 @@ struct Budget {
 pub(in crate::upstream::budget) struct Line {
     server: Arc<Server>,
     state: watch::Sender<State>,
+    line: AtomicU64,
+}
+
+/// So many replicas share the window.
+pub(in crate::upstream::budget) fn together(replicas: u32) -> State {
+    State::Together { replicas, line: 0 }
 }
 
 impl Server {
@@ -59,7 +70,7 @@ impl Server {
     }
 
     pub(in crate::upstream::budget) fn line(self: &Arc<Self>, state: State) -> Arc<Line> {
-        Arc::new(Line { server: Arc::clone(self), state: watch::Sender::new(state) })
+        Arc::new(Line { server: Arc::clone(self), state: watch::Sender::new(state), line: AtomicU64::new(0) })
     }
 
     /// Nobody is answered any more. The replicas' lines are to be told apart.
@@ -77,6 +88,11 @@ impl Server {
 
     pub(in crate::upstream::budget) fn lose_answers(&self, count: usize) {
         self.book().lost = count;
+    }
+
+    /// From now on every script is answered with an error, or none is.
+    pub(in crate::upstream::budget) fn refuse(&self, refuses: bool) {
+        self.book().refuses = refuses;
     }
 
     /// Every slot that was taken or pushed so far, in order.
@@ -114,32 +130,41 @@ impl Book {
 }
 
 impl Line {
-    /// The replica is told this.
-    pub(in crate::upstream::budget) fn say(&self, state: State) {
+    /// The replica is told this; after having been alone, of another line.
+    pub(in crate::upstream::budget) fn say(&self, mut state: State) {
+        let before = self.line.load(Ordering::Relaxed);
+        if let State::Together { line, .. } = &mut state {
+            let was_alone = matches!(*self.state.borrow(), State::Alone(_));
+            *line = before + u64::from(was_alone);
+            self.line.store(*line, Ordering::Relaxed);
+        }
         self.state.send_replace(state);
     }
 
-    fn take_now(&self, ask: Ask) -> Option<Taken> {
+    fn take_now(&self, ask: Ask) -> Result<Taken, Gone> {
         let mut book = self.server.book();
         if book.gone {
-            return None;
+            return Err(Gone::Silent);
+        }
+        if book.refuses {
+            return Err(Gone::Refused);
         }
         let now = Instant::now();
         let budget = book.budget(ask.budget);
         budget.limit = ask.limit;
         if !budget.slots.contains_key(&ask.slot) {
             if let Some(until) = budget.pause.filter(|until| now < *until) {
-                return Some(Taken::Paused(until - now));
+                return Ok(Taken::Paused(until - now));
             }
             if budget.probe.is_some_and(|(_, until)| now < until) {
-                return Some(Taken::Probing);
+                return Ok(Taken::Probing);
             }
             let free = ask.limit.saturating_sub(budget.slots.len());
             if free < 1 + ask.reserve {
                 let mut frees: Vec<_> = budget.slots.values().copied().collect();
                 frees.sort_unstable();
                 let at = frees.get(ask.reserve - free).map_or(MINUTE, |free| *free - now).min(MINUTE);
-                return Some(Taken::Full(at, Left { at: budget.word, slots: free }));
+                return Ok(Taken::Full(at, Left { at: budget.word, slots: free }));
             }
             if budget.pause.is_some() {
                 budget.probe = Some((ask.slot, now + ask.aloft));
@@ -151,9 +176,9 @@ impl Line {
         let left = self.server.say(&mut book, ask.budget);
         if book.lost > 0 {
             book.lost -= 1;
-            return None;
+            return Err(Gone::Silent);
         }
-        Some(Taken::Granted { left, probe })
+        Ok(Taken::Granted { left, probe })
     }
 }
 
@@ -169,13 +194,13 @@ impl Window for Line {
     fn take(&self, ask: Ask) -> BoxFuture<'_, Result<Taken, Gone>> {
         Box::pin(async move {
             if let State::Alone(_) = *self.state.borrow() {
-                return Err(Gone);
+                return Err(Gone::Silent);
             }
             let taken = self.take_now(ask);
-            if taken.is_none() {
+            if taken == Err(Gone::Silent) {
                 sleep(TIMEOUT).await;
             }
-            taken.ok_or(Gone)
+            taken
         })
     }
 
@@ -183,7 +208,10 @@ impl Window for Line {
         Box::pin(async move {
             let mut book = self.server.book();
             if book.gone {
-                return Err(Gone);
+                return Err(Gone::Silent);
+            }
+            if book.refuses {
+                return Err(Gone::Refused);
             }
             let now = Instant::now();
             let budget = book.budget(known.budget);
@@ -202,7 +230,7 @@ impl Window for Line {
 
     fn tell(&self, name: Name, word: Word, _: Duration) {
         let mut book = self.server.book();
-        if book.gone {
+        if book.gone || book.refuses {
             return;
         }
         let now = Instant::now();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     outcome::ErrorCode,
-    replicas::State::{Alone, Together},
+    replicas::State::Alone,
     upstream::{
         budget::{
             gate::{
                 Report,
                 tests::{BUDGET, answered, ask, replica, seconds, spend},
             },
-            window::scripted::Server,
+            window::scripted::{Server, together},
         },
         scripted::settle,
     },
@@ -21,7 +21,7 @@ use crate::{
 /// Two replicas of a budget.
 async fn two(limit: u32) -> (Arc<Server>, [Arc<Gate>; 2]) {
     let server = Server::new();
-    let gates = [(); 2].map(|()| replica(&server, limit, None, Together(2)).0);
+    let gates = [(); 2].map(|()| replica(&server, limit, None, together(2)).0);
     settle().await;
     (server, gates)
 }
@@ -110,7 +110,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn nothing_leaves_until_it_is_known_that_nobody_answers() {
     let server = Server::new();
-    let (gate, line) = replica(&server, 60, None, Together(2));
+    let (gate, line) = replica(&server, 60, None, together(2));
     settle().await;
     server.vanish();
     let began = Instant::now();
@@ -123,6 +123,32 @@ async fn nothing_leaves_until_it_is_known_that_nobody_answers() {
     });
     permit.expect("alone").spend(answered());
     assert!(began.elapsed() < seconds(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_refuses_is_as_good_as_gone() {
+    let (server, [a, b]) = two(12).await;
+    spend(&a, 2).await;
+    settle().await;
+    server.refuse(true);
+    let began = Instant::now();
+    let mut sent = [0; 2];
+    for (gate, sent) in [&a, &b].into_iter().zip(&mut sent) {
+        while let Ok(permit) = ask(gate, Lane::Lookup, 0).await {
+            permit.spend(answered());
+            *sent += 1;
+        }
+    }
+    assert_eq!(sent, [4, 5], "half of what was left, and half of all at the most");
+    assert_eq!(Instant::now(), began, "nobody waits for it");
+    // One that starts now knows of no share but its own.
+    let (late, _line) = replica(&server, 12, None, together(3));
+    settle().await;
+    assert_eq!(remaining(&late), 4);
+    server.refuse(false);
+    tokio::time::advance(seconds(1)).await;
+    settle().await;
+    assert_eq!(server.held(BUDGET), 11, "it is told what it missed");
 }
 
 #[tokio::test(start_paused = true)]

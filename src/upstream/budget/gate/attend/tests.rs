@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     clock::Clock,
-    replicas::State::{Alone, Together},
+    replicas::State::Alone,
     upstream::{
         budget::{
             Lane, Ties,
@@ -20,7 +20,7 @@ use crate::{
             journal::Journal,
             window::{
                 Window,
-                scripted::{Line, Server},
+                scripted::{Line, Server, together},
             },
         },
         scripted::settle,
@@ -51,7 +51,7 @@ async fn lose(server: &Server, replicas: &[(Arc<Gate>, Arc<Line>)]) {
 #[tokio::test(start_paused = true)]
 async fn alone_each_sends_its_part_of_what_was_left_and_then_its_share() {
     let server = Server::new();
-    let replicas = [(); 3].map(|()| replica(&server, 60, None, Together(3)));
+    let replicas = [(); 3].map(|()| replica(&server, 60, None, together(3)));
     settle().await;
     let [a, b, c] = [0, 1, 2].map(|n| Arc::clone(&replicas[n].0));
     spend(&a, 30).await;
@@ -100,7 +100,7 @@ async fn alone_the_reserve_is_as_small_as_the_share() {
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_alone_is_told_on_return_and_the_share_kept_a_while() {
     let server = Server::new();
-    let replicas = [(); 2].map(|()| replica(&server, 60, None, Together(2)));
+    let replicas = [(); 2].map(|()| replica(&server, 60, None, together(2)));
     settle().await;
     let [a, b] = [0, 1].map(|n| Arc::clone(&replicas[n].0));
     lose(&server, &replicas).await;
@@ -110,7 +110,7 @@ async fn what_was_sent_alone_is_told_on_return_and_the_share_kept_a_while() {
     server.come_back(true);
     for (_, line) in &replicas {
         // The other one is not seen again yet.
-        line.say(Together(1));
+        line.say(together(1));
     }
     settle().await;
     assert_eq!(server.held(BUDGET), 13);
@@ -118,21 +118,21 @@ async fn what_was_sent_alone_is_told_on_return_and_the_share_kept_a_while() {
     assert_eq!(may_leave(&a).await, 30 - 13, "its share");
     assert_eq!(may_leave(&b).await, 30);
     tokio::time::advance(seconds(SETTLING)).await;
-    replicas[0].1.say(Together(2));
+    replicas[0].1.say(together(2));
     assert_eq!(may_leave(&b).await, 60, "Redis knows everything by now");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_was_asked_for_alone_is_told_on_return() {
     let server = Server::new();
-    let replicas = [(); 2].map(|()| replica(&server, 60, None, Together(2)));
+    let replicas = [(); 2].map(|()| replica(&server, 60, None, together(2)));
     settle().await;
     let [a, b] = [0, 1].map(|n| Arc::clone(&replicas[n].0));
     lose(&server, &replicas).await;
     let limited = crate::upstream::budget::gate::Report { limited: Some(seconds(40)), ..answered() };
     ask(&a, Lane::Lookup, 0).await.expect("alone").spend(limited);
     server.come_back(false);
-    replicas.iter().for_each(|(_, line)| line.say(Together(2)));
+    replicas.iter().for_each(|(_, line)| line.say(together(2)));
     settle().await;
     let refusal = ask(&b, Lane::Lookup, 2).await.expect_err("paused");
     assert!(refusal.retry_at.expect("a time") > Instant::now() + seconds(39));
@@ -141,11 +141,11 @@ async fn a_pause_that_was_asked_for_alone_is_told_on_return() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_starts_asks_what_is_left_before_it_sends() {
     let server = Server::new();
-    let (a, _line) = replica(&server, 6, None, Together(1));
+    let (a, _line) = replica(&server, 6, None, together(1));
     settle().await;
     spend(&a, 6).await;
     server.vanish();
-    let (b, _other) = replica(&server, 6, None, Together(2));
+    let (b, _other) = replica(&server, 6, None, together(2));
     let began = Instant::now();
     ask(&b, Lane::Lookup, 2).await.expect_err("nobody said yet what is left");
     assert_eq!(began.elapsed(), seconds(2));
@@ -179,7 +179,7 @@ async fn the_last_minute_outlives_a_restart_and_the_window_hears_of_it() {
     tokio::time::advance(seconds(20)).await;
 
     let server = Server::new();
-    let line = server.line(Together(1));
+    let line = server.line(together(1));
     let ties = Ties { window: Some(Arc::clone(&line) as Arc<dyn Window>), journal: journal() };
     let gate = attended(9, None, ties);
     settle().await;
@@ -192,7 +192,7 @@ async fn the_last_minute_outlives_a_restart_and_the_window_hears_of_it() {
 #[tokio::test(start_paused = true)]
 async fn what_is_said_too_fast_to_be_heard_is_asked_for() {
     let server = Server::new();
-    let [(a, _a), (b, _b)] = [(); 2].map(|()| replica(&server, 200, None, Together(2)));
+    let [(a, _a), (b, _b)] = [(); 2].map(|()| replica(&server, 200, None, together(2)));
     settle().await;
     // Nobody else gets to run meanwhile.
     spend(&a, 100).await;
@@ -203,18 +203,35 @@ async fn what_is_said_too_fast_to_be_heard_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_is_over_before_anybody_looked_is_noticed_all_the_same() {
     let server = Server::new();
-    let replicas = [(); 2].map(|()| replica(&server, 60, None, Together(2)));
+    let replicas = [(); 2].map(|()| replica(&server, 60, None, together(2)));
     settle().await;
     spend(&replicas[0].0, 40).await;
     settle().await;
     server.come_back(true);
     for (_, line) in &replicas {
         line.say(Alone(2));
-        line.say(Together(2));
+        line.say(together(2));
     }
     settle().await;
     assert_eq!(server.held(BUDGET), 40, "told anew");
     assert_eq!([may_leave(&replicas[0].0).await, may_leave(&replicas[1].0).await], [0, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_one_after_which_others_are_not_seen_again_yet() {
+    let server = Server::new();
+    let replicas = [(); 3].map(|()| replica(&server, 60, None, together(3)));
+    settle().await;
+    spend(&replicas[0].0, 40).await;
+    settle().await;
+    server.come_back(true);
+    for (_, line) in &replicas {
+        line.say(Alone(3));
+        line.say(together(1));
+    }
+    settle().await;
+    assert_eq!(server.held(BUDGET), 40, "told anew");
+    assert_eq!(may_leave(&replicas[1].0).await, 6, "a third of the twenty that were left");
 }
 
 /// What happens to the shared window, in half minutes' steps or so.
@@ -255,7 +272,7 @@ proptest! {
         let mut counted = runtime.expect("a runtime").block_on(async {
             let start = Instant::now();
             let server = Server::new();
-            let replicas = [(); 3].map(|()| replica(&server, limit, None, Together(3)));
+            let replicas = [(); 3].map(|()| replica(&server, limit, None, together(3)));
             // All that replicas do falls on even milliseconds and outages on odd ones, so that all have heard the last
             // word: the one thing that is assumed.
             let even = move |ms: u64| start + Duration::from_millis(2 + ms / 2 * 2);
@@ -306,7 +323,7 @@ proptest! {
                     at += outage.lasts + 2_000;
                     tokio::time::sleep_until(odd(at)).await;
                     server.come_back(outage.empty);
-                    telling(Together(3)).await;
+                    telling(together(3)).await;
                     at += 2_000;
                 }
             }));

@@ -103,8 +103,8 @@ async fn three_replicas_send_as_much_as_one_may() {
     assert_eq!(replicas.each_ref().map(Replica::remaining), [0; 3]);
     assert_eq!(
         redis.command(&["DBSIZE"]).trim().parse::<u32>().map_err(drop),
-        Ok(3),
-        "slots, pause, replicas"
+        Ok(4),
+        "slots, pause, who told, replicas"
     );
     // One that starts later finds what was sent.
     assert!(!Replica::start(&redis).await.sends().await);
@@ -181,6 +181,35 @@ async fn where_redis_refuses_to_count_each_keeps_to_its_share() {
         sent.push(replica.send_all().await);
     }
     assert_eq!(sent, [2, 2, 2], "each its part of the eight that were left, and its share at the most");
+}
+
+#[tokio::test]
+async fn what_redis_loses_while_it_is_there_is_told_again() {
+    if !available() {
+        return;
+    }
+    for lost in ["FLUSHALL", "slots", "pause", "told"] {
+        let redis = Redis::start();
+        let replicas = [Replica::start(&redis).await, Replica::start(&redis).await];
+        for replica in &replicas {
+            becomes(&replica.link, |state| matches!(state, State::Together { replicas: 2, .. })).await;
+        }
+        for _ in 0..7 {
+            assert!(replicas[0].sends().await);
+        }
+        within(async {
+            while replicas[1].remaining() != 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let name = replicas[0].link.name("budget", format!("{BUDGET}:{lost}").as_bytes());
+        let name = String::from_utf8(name).expect("a name");
+        let command = if lost == "FLUSHALL" { vec!["FLUSHALL"] } else { vec!["DEL", &name] };
+        redis.command(&command);
+        let sent = [replicas[1].send_all().await, replicas[0].send_all().await];
+        assert_eq!(sent, [1, 0], "{lost}: half of the two that were left");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The window that the replicas share, kept in Redis.
 //!
-//! One sorted set for each budget holds the slots by when they free, and one hash the pause; each step is one script,
-//! by Redis's own clock. It knows neither who asks nor why. What Redis says that is not understood is taken as a refusal.
+//! One sorted set for each budget holds the slots by when they free, one hash the pause, and another sorted set those
+//! replicas that have told what they know: where Redis loses any of it while it is there, they are asked to tell it
+//! again. Each step is one script, by Redis's own clock. It knows neither who asks nor why. What Redis says that is not understood is taken as a refusal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,9 +35,11 @@ const AT_ONCE: usize = 256;
 /// The channel on which [`Link::news`] has to listen: see [`Left::said`].
 pub const CHANNEL: &str = LEFT;
 
-/// Where a budget lies: its slots, and its pause.
+/// Where a budget lies: its slots, its pause, and who has told what it knows.
 fn keys(link: &Link, budget: Name) -> Vec<Vec<u8>> {
-    ["slots", "pause"].map(|which| link.name("budget", format!("{budget}:{which}").as_bytes())).to_vec()
+    ["slots", "pause", "told"]
+        .map(|which| link.name("budget", format!("{budget}:{which}").as_bytes()))
+        .to_vec()
 }
 
 /// The arguments that every script begins with.
@@ -59,7 +62,8 @@ impl Window for Arc<Link> {
     fn take(&self, ask: Ask) -> BoxFuture<'_, Result<Taken, Gone>> {
         Box::pin(async move {
             let mut all = arguments(self, ask.budget, ask.aloft);
-            let own = [ask.limit.to_string(), ask.reserve.to_string(), ask.slot.to_string()];
+            let Ask { limit, reserve, slot, .. } = ask;
+            let own = [limit.to_string(), reserve.to_string(), slot.to_string(), slot.replica().to_string()];
             all.extend(own.map(String::into_bytes));
             taken(&run(self, &TAKE, ask.budget, &all).await?).ok_or(Gone::Refused)
         })
@@ -70,10 +74,13 @@ impl Window for Arc<Link> {
             let mut begin = arguments(self, known.budget, known.aloft);
             begin.extend([known.limit.to_string().into_bytes(), millis(known.pause)]);
             let mut departures = known.departures.chunks(AT_ONCE);
+            // Said with the first: if that is lost before the last, it is known to be lost.
+            let mut replica = known.replica;
             // At least once, for what is left is asked for, too.
             let mut chunk = departures.next().unwrap_or_default();
             loop {
                 let mut all = begin.clone();
+                all.push(replica.take().map(|replica| replica.to_string()).unwrap_or_default().into_bytes());
                 for departure in chunk {
                     let frees = departure.frees.map_or_else(|| b"aloft".to_vec(), millis);
                     all.extend([departure.slot.to_string().into_bytes(), frees]);
@@ -127,6 +134,7 @@ fn taken(reply: &Reply) -> Option<Taken> {
         b"full" => Some(Taken::Full(wait(1)?, left(2)?)),
         b"paused" => Some(Taken::Paused(wait(1)?)),
         b"probing" => Some(Taken::Probing),
+        b"unknown" => Some(Taken::Unknown),
         _ => None,
     }
 }
@@ -144,12 +152,13 @@ mod tests {
         let reply = |words: &[&'static str]| words.iter().map(|word| (*word).into()).collect::<Reply>();
         let second = Duration::from_secs(1);
         let left = Left { slots: 7, at: 9 };
-        let table: [(&[&'static str], Option<Taken>); 10] = [
+        let table: [(&[&'static str], Option<Taken>); 11] = [
             (&["granted", "7", "9"], Some(Taken::Granted { left, probe: false })),
             (&["probe", "7", "9"], Some(Taken::Granted { left, probe: true })),
             (&["full", "1000", "7", "9"], Some(Taken::Full(second, left))),
             (&["paused", "1000"], Some(Taken::Paused(second))),
             (&["probing"], Some(Taken::Probing)),
+            (&["unknown"], Some(Taken::Unknown)),
             (&["granted", "7"], None),
             (&["granted", "7", "-9"], None),
             (&["full", "soon", "7", "9"], None),

@@ -4,7 +4,8 @@
 //! [`super::shared`], and in tests a scripted one.
 //!
 //! Promised by whoever stands behind it: a slot that is taken twice is taken once; every take, and every slot that is
-//! given back, is told to all replicas with what it left; a slot frees by itself if it is never heard of again.
+//! given back, is told to all replicas with what it left; a slot frees by itself if it is never heard of again; where what
+//! was told is lost, nothing is granted before it is told again.
 
 use std::{fmt, time::Duration};
 
@@ -37,6 +38,13 @@ impl fmt::Debug for Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u128);
 
+impl Slot {
+    /// The number of the gate that has it.
+    pub(super) fn replica(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -59,6 +67,11 @@ impl Slots {
             Err(_) => fastrand::u64(..),
         };
         Self { replica, count: 0 }
+    }
+
+    /// The number that no other gate has.
+    pub(super) fn replica(&self) -> u64 {
+        self.replica
     }
 
     pub(super) fn next(&mut self) -> Slot {
@@ -107,6 +120,8 @@ pub enum Taken {
     Paused(Duration),
     /// The pause is over, and one of another replica's is on its way to find out whether that is so.
     Probing,
+    /// What this replica told was lost since, and what others told, too: all is to be told again.
+    Unknown,
 }
 
 /// A request that counts.
@@ -129,6 +144,8 @@ pub struct Known {
     pub aloft: Duration,
     /// What is left of a pause.
     pub pause: Duration,
+    /// The replica, where it begins to tell all it knows; `None` where it adds to that, or only asks.
+    pub replica: Option<u64>,
     /// What counts.
     pub departures: Vec<Departure>,
 }

@@ -41,6 +41,11 @@ impl Gate {
             let taken = window.take(ask).await;
             let now = Instant::now();
             match taken {
+                Ok(Taken::Unknown) => {
+                    self.lock().forgotten(now);
+                    self.given_up.notify_one();
+                    return Asked::Denied;
+                }
                 Ok(taken) => return self.taken(permit, lane, taken),
                 Err(Gone::Refused) => {
                     self.lock().refused(now);
@@ -88,6 +93,7 @@ impl Gate {
             }
             Taken::Paused(wait) => key.pause.hold(now + wait),
             Taken::Probing => key.probing = Some(now + SOON),
+            Taken::Unknown => {}
         }
         permit.shared = false;
         // Those behind may know by now that they cannot go in time.

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Gate, Key, MINUTE};
+use super::{Gate, Key, MINUTE, State};
 use crate::{
     replicas::{self, Gone},
     upstream::budget::{
@@ -83,14 +83,16 @@ impl Gate {
                     return false;
                 }
                 let mut unknown = Vec::new();
-                for (place, key) in state.keys.iter_mut().enumerate() {
+                let State { keys, numbers, .. } = &mut *state;
+                for (place, key) in keys.iter_mut().enumerate() {
                     if first {
                         key.share.forget();
                     }
                     let departures = key.departures(&known, now);
                     if first || !departures.is_empty() {
                         known.extend(departures.iter().map(|departure| departure.slot));
-                        unknown.push((place, self.known(key, departures, now)));
+                        let replica = first.then(|| numbers.replica());
+                        unknown.push((place, Known { replica, ..self.known(key, departures, now) }));
                     }
                 }
                 if unknown.is_empty() {
@@ -137,7 +139,7 @@ impl Gate {
 
     fn known(&self, key: &Key, departures: Vec<Departure>, now: Instant) -> Known {
         let (limit, pause) = (key.share.limit(), key.pause.left(now));
-        Known { budget: key.name, limit, aloft: self.aloft, pause, departures }
+        Known { budget: key.name, limit, aloft: self.aloft, pause, replica: None, departures }
     }
 }
 

@@ -105,6 +105,14 @@ impl State {
         }
     }
 
+    /// The shared window does not know any more what it was told: it was gone, in a way.
+    pub(super) fn forgotten(&mut self, now: Instant) {
+        if self.standing == Standing::Together {
+            tracing::warn!("redis has lost count of requests: it is told of those that this gateway knows");
+            self.lost(now);
+        }
+    }
+
     /// It did what it was asked.
     pub(super) fn obliged(&mut self) {
         if std::mem::take(&mut self.refused) {

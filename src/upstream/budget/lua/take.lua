@@ -1,6 +1,10 @@
--- Takes a slot. ARGV[5]: how many are left alone. ARGV[6]: the slot.
+-- Takes a slot. ARGV[5]: how many are left alone. ARGV[6]: the slot. ARGV[7]: the replica.
 local limit, reserve, slot = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 prune()
+if not redis.call('ZSCORE', told, ARGV[7]) then
+  return { 'unknown' }
+end
+redis.call('ZADD', told, now, ARGV[7])
 redis.call('HSET', pause, 'limit', ARGV[4])
 if not redis.call('ZSCORE', slots, slot) then
   local over = tonumber(redis.call('HGET', pause, 'until') or 0)

@@ -2,7 +2,7 @@
 //! and loses answers on demand.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +50,8 @@ struct Budget {
     word: u64,
     pause: Option<Instant>,
     probe: Option<(Slot, Instant)>,
+    /// Who has told all it knows.
+    told: HashSet<u64>,
 }
 
 /// One replica's line to it.
@@ -151,6 +153,9 @@ impl Line {
         }
         let now = Instant::now();
         let budget = book.budget(ask.budget);
+        if !budget.told.contains(&ask.slot.replica()) {
+            return Ok(Taken::Unknown);
+        }
         budget.limit = ask.limit;
         if !budget.slots.contains_key(&ask.slot) {
             if let Some(until) = budget.pause.filter(|until| now < *until) {
@@ -216,6 +221,7 @@ impl Window for Line {
             let now = Instant::now();
             let budget = book.budget(known.budget);
             budget.limit = known.limit;
+            budget.told.extend(known.replica);
             if known.pause > Duration::ZERO {
                 budget.pause_for(known.pause);
             }

@@ -234,24 +234,41 @@ async fn so_is_one_after_which_others_are_not_seen_again_yet() {
     assert_eq!(may_leave(&replicas[1].0).await, 6, "a third of the twenty that were left");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_window_loses_while_it_is_there_is_told_again() {
+    let server = Server::new();
+    let replicas = [(); 2].map(|()| replica(&server, 60, None, together(2)));
+    settle().await;
+    let [a, b] = [0, 1].map(|n| Arc::clone(&replicas[n].0));
+    spend(&a, 40).await;
+    settle().await;
+    // Nobody notices anything.
+    server.come_back(true);
+    settle().await;
+    assert_eq!(may_leave(&b).await, 10, "half of the twenty that were left");
+    assert_eq!(may_leave(&a).await, 0);
+    settle().await;
+    assert_eq!(server.held(BUDGET), 50, "told anew");
+    tokio::time::advance(seconds(SETTLING)).await;
+    assert_eq!(may_leave(&b).await, 60);
+}
+
 /// What happens to the shared window, in half minutes' steps or so.
 #[derive(Clone, Debug)]
 struct Outage {
     after: u64,
     lasts: u64,
     empty: bool,
+    /// It loses all it knows, and is there all the same.
+    quiet: bool,
     /// How long each replica takes to notice.
     notices: Vec<u64>,
 }
 
 fn outage() -> impl Strategy<Value = Outage> {
     let notices = proptest::collection::vec(0u64..1_500, 3);
-    (0u64..100_000, 1u64..150_000, any::<bool>(), notices).prop_map(|(after, lasts, empty, notices)| Outage {
-        after,
-        lasts,
-        empty,
-        notices,
-    })
+    (0u64..100_000, 1u64..150_000, any::<[bool; 2]>(), notices)
+        .prop_map(|(after, lasts, [empty, quiet], notices)| Outage { after, lasts, empty, quiet, notices })
 }
 
 proptest! {
@@ -311,6 +328,11 @@ proptest! {
                 for outage in outages {
                     at += outage.after;
                     tokio::time::sleep_until(odd(at)).await;
+                    if outage.quiet {
+                        server.come_back(true);
+                        at += 2_000;
+                        continue;
+                    }
                     server.vanish();
                     let telling = |state| {
                         let (lines, notices) = (&lines, &outage.notices);

@@ -170,20 +170,21 @@ mod tests {
         standing.gone();
         assert_eq!(standing.state(), State::Alone(2));
     }
+
     #[test]
     fn a_new_replica_counts_at_once_and_what_is_old_takes_none_away() {
         let mut standing = Standing::default();
         let now = Instant::now();
         standing.joined(3);
         assert_eq!(standing.state(), State::Alone(0), "it was never reached");
-        standing.beat(1, now);
+        standing.beat(1, 0, now);
         standing.joined(3);
         standing.joined(2);
-        assert_eq!(standing.state(), State::Together(3));
+        assert_eq!(standing.state(), State::Together { replicas: 3, line: 0 });
         assert_eq!(standing.gone(), Some(Word::Gone));
         standing.joined(4);
         assert_eq!(standing.state(), State::Alone(3));
-        standing.beat(2, now);
-        assert_eq!(standing.state(), State::Together(2));
+        standing.beat(2, 1, now);
+        assert_eq!(standing.state(), State::Together { replicas: 2, line: 1 });
     }
 }

@@ -51,17 +51,6 @@ impl Disk {
         keys.into_iter().filter_map(|key| self.namespace.parse(&key)).collect()
     }
 
-    /// Forgets these: nothing of them is found any more, though the last of them may still be in the file.
-    pub(in crate::store) async fn remove_all(&self, keys: &[CacheKey]) {
-        let mut some = keys.chunks(SWEPT_AT_ONCE).peekable();
-        while let Some(these) = some.next() {
-            these.iter().for_each(|key| self.remove(key));
-            if some.peek().is_some() {
-                self.settled().await;
-            }
-        }
-    }
-
     /// Up to when the erasures of other replicas have been carried out here, by their clock.
     pub(in crate::store) async fn noted_erasures(&self) -> u64 {
         let noted = self.read(LONG_PATIENCE, |shared, base| {
@@ -84,18 +73,17 @@ impl Disk {
         note.await;
     }
 
-    /// Forgets what is kept for each of these keys, however many there are. Once it is done they are out of the file for
-    /// good; where the tier is off, the file is. They go in bounded numbers, each waited for, so that they alone never
-    /// come to more than the queue takes.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "called as soon as others' erasures are carried out with it")
-    )]
+    /// Forgets what is kept for each of these keys, however many there are: nothing of it is found any more, though the
+    /// last of them may still be in the file. They go in bounded numbers, each waited for, so that they alone never come
+    /// to more than the queue takes.
     pub(in crate::store) async fn remove_all(&self, keys: &[CacheKey]) {
-        for some in keys.chunks(SWEPT_AT_ONCE) {
-            some.iter().for_each(|key| self.remove(key));
-            // Where it fails, the file has been dealt with for them, too.
-            let _ = self.settled().await;
+        let mut some = keys.chunks(SWEPT_AT_ONCE).peekable();
+        while let Some(these) = some.next() {
+            these.iter().for_each(|key| self.remove(key));
+            if some.peek().is_some() {
+                // Where it fails, the file has been dealt with for them, too.
+                let _ = self.settled().await;
+            }
         }
     }
 

@@ -155,6 +155,32 @@ async fn a_429_pauses_every_replica() {
 }
 
 #[tokio::test]
+async fn a_clock_of_redis_that_was_ahead_stops_nobody_for_longer_than_may_be() {
+    if !available() {
+        return;
+    }
+    let redis = Redis::start();
+    let replica = Replica::start(&redis).await;
+    assert!(replica.sends().await);
+    let named = |kind: &str| redis.command(&["KEYS", &format!("*{kind}")]).trim().to_owned();
+    let (pause, slots) = (named(":pause"), named(":slots"));
+    let day_ahead = "local t = redis.call('TIME') return string.format('%.0f', t[1] * 1000 + 86400000)";
+    let day_ahead = redis.command(&["EVAL", day_ahead, "0"]);
+    redis.command(&["HSET", &pause, "until", &day_ahead]);
+    redis.command(&["ZADD", &slots, &day_ahead, "of-another"]);
+    assert!(!replica.sends().await, "it is paused");
+    let paused = replica.gate.keys(Instant::now())[0].pause;
+    assert!(paused > Duration::from_secs(290) && paused <= Duration::from_secs(300), "{paused:?}");
+    let left = |time: String| {
+        time.parse::<i64>().expect("ms") - (day_ahead.parse::<i64>().expect("ms") - 86_400_000)
+    };
+    let until = left(redis.command(&["HGET", &pause, "until"]));
+    assert!((295_000..320_000).contains(&until), "{until}");
+    let frees = left(redis.command(&["ZSCORE", &slots, "of-another"]));
+    assert!(frees < 150_000, "{frees}");
+}
+
+#[tokio::test]
 async fn where_redis_refuses_to_count_each_keeps_to_its_share() {
     if !available() {
         return;

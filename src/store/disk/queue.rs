@@ -30,9 +30,9 @@ const TOO_MANY: usize = 8 * MOST;
 /// The most bytes of bodies that may wait; as much again may be on its way into the file.
 const MOST_BYTES: usize = 32 << 20;
 
-/// How long the first change waits for others to share its transaction: half of what a crash may cost is for this, the
-/// other half for the disk.
-const WINDOW: Duration = Duration::from_millis(250);
+/// How long the first change waits for others to share its transaction: little of the second that a crash may cost, for
+/// the disk may need the rest.
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// How often drops are told.
 const TOLD: Duration = Duration::from_secs(60);

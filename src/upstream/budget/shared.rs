@@ -2,7 +2,8 @@
 //!
 //! One sorted set for each budget holds the slots by when they free, one hash the pause, and another sorted set those
 //! replicas that have told what they know: where Redis loses any of it while it is there, they are asked to tell it
-//! again. Each step is one script, by Redis's own clock. It knows neither who asks nor why. What Redis says that is not understood is taken as a refusal.
+//! again. Each step is one script, by Redis's own clock. It knows neither who asks nor why. What Redis says that is not
+//! understood is taken as a refusal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,10 @@ use super::{
     log::MINUTE,
     window::{Ask, Known, LEFT, Left, Name, Taken, Window, Word},
 };
-use crate::replicas::{Gone, Link, News, Reply, Script, State};
+use crate::{
+    replicas::{Gone, Link, News, Reply, Script, State},
+    upstream::retry_after::LONGEST,
+};
 
 /// The scripts, each with what all have in common before it.
 macro_rules! script {
@@ -132,7 +136,7 @@ fn taken(reply: &Reply) -> Option<Taken> {
         b"granted" => Some(Taken::Granted { left: left(1)?, probe: false }),
         b"probe" => Some(Taken::Granted { left: left(1)?, probe: true }),
         b"full" => Some(Taken::Full(wait(1)?, left(2)?)),
-        b"paused" => Some(Taken::Paused(wait(1)?)),
+        b"paused" => Some(Taken::Paused(wait(1)?.min(LONGEST))),
         b"probing" => Some(Taken::Probing),
         b"unknown" => Some(Taken::Unknown),
         _ => None,

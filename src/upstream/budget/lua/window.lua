@@ -19,6 +19,19 @@ if not redis.call('HGET', pause, 'word') or (now <= last and redis.call('EXISTS'
   redis.call('HDEL', pause, 'last', 'word')
 end
 
+-- A clock that was ahead when this was written has left times that cannot be: nothing lasts longer from now on than it
+-- may last at all.
+local longest = { ['until'] = 300000, probing = hold }
+for field, most in pairs(longest) do
+  local over = redis.call('HGET', pause, field)
+  if over and not (tonumber(over) and tonumber(over) <= now + most) then
+    redis.call('HSET', pause, field, string.format('%.0f', now + most))
+  end
+end
+for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, '(' .. string.format('%.0f', later + hold), '+inf')) do
+  redis.call('ZADD', slots, string.format('%.0f', later + hold), slot)
+end
+
 local function prune()
   redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
 end

@@ -4,7 +4,7 @@
 //! any moment leaves all that it wrote. Nothing is synced to the disk: who loses the power has forgotten the last
 //! minute, and by the time that the machine is back it is mostly over. One process writes; a second one says so and
 //! goes without. What is damaged or another program's is begun anew; what cannot be written turns the journal off, and
-//! not the gate. What was read before counts all the same. A file that has grown is written [`anew`] by a thread of its
+//! not the gate. What was read before counts all the same. A file that has grown is written anew by a thread of its
 //! own: requests do not wait for that.
 //!
 //! It is read at the start: what was answered less than a minute ago holds its slot until a minute after that, and what

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions, Permissions},
-    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
     path::Path,
 };
 
@@ -171,4 +171,30 @@ async fn what_cannot_be_written_to_is_left_as_it_is() {
         assert_eq!(lines(&log, WITHOUT), 1, "{log}");
     }
     assert!(fs::read(disk.file()).expect("readable") == whole);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_in_the_place_of_the_file_leads_nowhere() {
+    const NOTES: &[u8] = b"# notes of mine\n";
+    for there in [true, false] {
+        let disk = Disk::new().await;
+        fs::create_dir(disk.file().parent().expect("a directory")).expect("made");
+        let target = disk.directory().join("notes");
+        if there {
+            fs::write(&target, NOTES).expect("written");
+            fs::set_permissions(&target, Permissions::from_mode(0o644)).expect("changed");
+        }
+        symlink(&target, disk.file()).expect("linked");
+        let mut gateway = disk.start().await;
+        gateway.fetches(ID).await;
+        assert_eq!(gateway.counts().await["entries"], None);
+        let log = gateway.end().await;
+        assert_eq!((lines(&log, WITHOUT), lines(&log, "not a regular file")), (1, 1), "{log}");
+        if there {
+            assert_eq!((mode(&target), fs::read(&target).expect("readable")), (0o644, NOTES.to_vec()));
+        } else {
+            assert!(target.symlink_metadata().is_err(), "made by following a link");
+        }
+        assert!(disk.file().is_symlink());
+    }
 }

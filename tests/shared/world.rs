@@ -91,6 +91,19 @@ impl World {
         names.lines().map(str::to_owned).collect()
     }
 
+    /// What a key or channel of this kind is called in Redis.
+    pub(super) fn name(&self, kind: &str, which: &str) -> String {
+        let replicas = self.redis.command(&["KEYS", "callgate:1:*:replicas:"]);
+        format!("{}{kind}:{which}", replicas.strip_suffix("replicas:").expect("one namespace"))
+    }
+
+    /// The time by Redis's clock, in microseconds.
+    pub(super) fn micros(&self) -> i64 {
+        let time = self.redis.command(&["TIME"]);
+        let (seconds, micros) = time.split_once('\n').expect("two numbers");
+        seconds.parse::<i64>().expect("a number") * 1_000_000 + micros.parse::<i64>().expect("a number")
+    }
+
     /// How long Redis still keeps what is named so; below 0 where it is for ever.
     pub(super) fn left(&self, key: &str) -> i64 {
         self.redis.command(&["PTTL", key]).trim().parse().expect("a number")

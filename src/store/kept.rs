@@ -105,19 +105,16 @@ impl Store {
     /// To be awaited to its end, or part of it may stay.
     pub async fn erase(&self, erasure: &Erasure) -> Erased {
         // In the order of `remove`. Each further tier finds nothing from here on; that it is done for good is awaited at
-        // the end.
+        // the end. Memory comes before the one that is shared as well: this replica hears of its own erasure too, and
+        // what it then forgets by itself would not be counted.
         let on_disk = self.disk.as_ref().map(|disk| disk.erase(erasure));
+        let mut in_memory = self.erase_memory(erasure).await;
         let shared = match &self.shared {
             Some(shared) => shared.erase(erasure).await,
             None => Ok(HashSet::new()),
         };
         self.removals.fetch_add(1, Ordering::SeqCst);
-        let (memory, which) = (self.memory.clone(), erasure.clone());
-        let in_memory = tokio::task::spawn_blocking(move || memory.erase(&which)).await;
-        let in_memory = in_memory.unwrap_or_else(|error| {
-            tracing::error!(%error, "memory was not searched to its end for what is to be forgotten");
-            Vec::new()
-        });
+        in_memory.extend(self.erase_memory(erasure).await);
         let mut digests: HashSet<u128> = match on_disk {
             Some(on_disk) => on_disk.await,
             None => HashSet::new(),
@@ -135,6 +132,17 @@ impl Store {
         let keys = keys + digests.len();
         self.purged.fetch_add(keys as u64, Ordering::Relaxed);
         Erased { keys, pending }
+    }
+
+    /// Forgets it in memory; what there was.
+    async fn erase_memory(&self, erasure: &Erasure) -> HashSet<CacheKey> {
+        let (memory, which) = (self.memory.clone(), erasure.clone());
+        let erased = tokio::task::spawn_blocking(move || memory.erase(&which)).await;
+        let erased = erased.unwrap_or_else(|error| {
+            tracing::error!(%error, "memory was not searched to its end for what is to be forgotten");
+            Vec::new()
+        });
+        erased.into_iter().collect()
     }
 
     /// Forgets here what other replicas were told to forget, as far as it was given before.

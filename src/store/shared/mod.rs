@@ -18,6 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
+mod follow;
 pub(super) mod landing;
 pub(super) mod lease;
 mod scripts;

@@ -7,32 +7,26 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{ERASED, Shared, digits, member, scripts};
 use crate::{
     call::{CacheKey, CallId, WorkspaceIndex},
     clock::UnixMillis,
-    replicas::{Gone, Reply, Script, State},
+    replicas::{Gone, Reply, Script},
     store::{Erasure, namespace::digest},
 };
 
-/// How often a replica looks by itself.
-const LOOK: Duration = Duration::from_secs(10);
-
 /// How many are read at a time.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 
 /// How long an erasure is tried while Redis is there and does not answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long before it is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -54,26 +48,26 @@ pub struct Told {
 
 /// What is known of erasures.
 pub(super) struct Tombstones {
-    kept_for: Duration,
+    pub(super) kept_for: Duration,
     state: Mutex<Known>,
 }
 
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// The time of the last one that was read, in microseconds of Redis's clock.
-    last: u64,
-    stones: BTreeMap<Vec<u8>, Stone>,
+    pub(super) last: u64,
+    pub(super) stones: BTreeMap<Vec<u8>, Stone>,
     /// What could not be said to the others yet, and when it was to be forgotten here.
-    unsaid: HashMap<Erasure, Instant>,
+    pub(super) unsaid: HashMap<Erasure, Instant>,
     /// The connection over which Redis was reached last, and whether it has been told all of them since.
-    line: Option<u64>,
-    restored: bool,
+    pub(super) line: Option<u64>,
+    pub(super) restored: bool,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Stone {
+pub(super) struct Stone {
     /// As Redis has it.
-    at: u64,
+    pub(super) at: u64,
     /// What was given up to then is to be forgotten.
     since: u64,
 }
@@ -83,7 +77,7 @@ impl Tombstones {
         Self { kept_for, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,14 +93,18 @@ impl Shared {
     /// # Errors
     /// Where Redis is gone: it is done when it comes back, if this process lives until then.
     pub(in crate::store) async fn erase(&self, erasure: &Erasure) -> Result<HashSet<u128>, Gone> {
-        let erased = self.erase_now(erasure).await;
+        let erased = self.erase_now(erasure, PATIENCE).await;
         if erased.is_err() {
             self.stones.lock().unsaid.insert(erasure.clone(), Instant::now());
         }
         erased
     }
 
-    async fn erase_now(&self, erasure: &Erasure) -> Result<HashSet<u128>, Gone> {
+    pub(super) async fn erase_now(
+        &self,
+        erasure: &Erasure,
+        patience: Duration,
+    ) -> Result<HashSet<u128>, Gone> {
         let (one, id) = match erasure {
             Erasure::Call(workspace, id) => (*workspace, Some(id)),
             Erasure::All(workspace) => (*workspace, None),
@@ -114,7 +112,7 @@ impl Shared {
         let mut gone = HashSet::new();
         for place in 0..u16::try_from(self.namespace.workspaces.len()).unwrap_or(u16::MAX) {
             if one.is_none_or(|one| one.0 == place) {
-                self.erase_in(WorkspaceIndex(place), id, &mut gone).await?;
+                self.erase_in(WorkspaceIndex(place), id, &mut gone, patience).await?;
             }
         }
         Ok(gone)
@@ -125,6 +123,7 @@ impl Shared {
         place: WorkspaceIndex,
         id: Option<&CallId>,
         gone: &mut HashSet<u128>,
+        patience: Duration,
     ) -> Result<(), Gone> {
         let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
         let buried = member(workspace, id.map(CallId::as_str).unwrap_or_default().as_bytes());
@@ -134,7 +133,7 @@ impl Shared {
             let [call, index, bytes] = self.of_call(workspace, id.as_str().as_bytes());
             let keys = [tombstones, channel, call, index, bytes];
             let arguments: [&[u8]; 3] = [&buried, &kept_for, id.as_str().as_bytes()];
-            let reply = self.again(&scripts::BURY_CALL, &keys, &arguments).await?;
+            let reply = self.again(patience, &scripts::BURY_CALL, &keys, &arguments).await?;
             if let [at, fields @ ..] = &reply[..] {
                 self.learn(&buried, digits(at));
                 self.count_gone(place, id, fields, gone);
@@ -142,22 +141,28 @@ impl Shared {
             return Ok(());
         }
         // First, so that nothing is put back in between, or read by who knows of it.
-        let at = self.again(&scripts::BURY, &[tombstones, channel], &[&buried, &kept_for]).await?;
+        let at = self.again(patience, &scripts::BURY, &[tombstones, channel], &[&buried, &kept_for]).await?;
         self.learn(&buried, at.first().map(|at| digits(at)).unwrap_or_default());
-        self.erase_all(place, gone).await
+        self.erase_all(place, gone, patience).await
     }
 
     /// Forgets all calls of a workspace in Redis.
-    async fn erase_all(&self, place: WorkspaceIndex, gone: &mut HashSet<u128>) -> Result<(), Gone> {
+    pub(super) async fn erase_all(
+        &self,
+        place: WorkspaceIndex,
+        gone: &mut HashSet<u128>,
+        patience: Duration,
+    ) -> Result<(), Gone> {
         let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
         let index = [self.name("index", workspace.as_bytes())];
         loop {
-            let ids = self.again(&scripts::SOME, &index, &[b"200"]).await?;
+            let ids = self.again(patience, &scripts::SOME, &index, &[b"200"]).await?;
             if ids.is_empty() {
                 return Ok(());
             }
             for raw in ids {
-                let fields = self.again(&scripts::ERASE, &self.of_call(workspace, &raw), &[&raw]).await?;
+                let fields =
+                    self.again(patience, &scripts::ERASE, &self.of_call(workspace, &raw), &[&raw]).await?;
                 if let Some(id) = CallId::parse(&raw) {
                     self.count_gone(place, &id, &fields, gone);
                 }
@@ -165,7 +170,7 @@ impl Shared {
         }
     }
 
-    fn of_call(&self, workspace: &str, id: &[u8]) -> [Vec<u8>; 3] {
+    pub(super) fn of_call(&self, workspace: &str, id: &[u8]) -> [Vec<u8>; 3] {
         let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
         [self.name("call", &member(workspace, id)), index, bytes]
     }
@@ -213,13 +218,19 @@ impl Shared {
     }
 
     /// Runs a script that may be run again, as often as it takes while Redis is there: an answer that is a little late
-    /// is no reason to leave an erasure undone. Not where Redis answers that it will not.
-    async fn again(&self, script: &Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Reply, Gone> {
-        let patience = Instant::now() + PATIENCE;
+    /// is no reason to leave an erasure undone. Once where there is no patience.
+    pub(super) async fn again(
+        &self,
+        patience: Duration,
+        script: &Script,
+        keys: &[Vec<u8>],
+        arguments: &[&[u8]],
+    ) -> Result<Reply, Gone> {
+        let latest = Instant::now() + patience;
         loop {
             match self.link.run(script, keys, arguments).await {
                 Ok(reply) => return Ok(reply),
-                Err(Gone::Silent) if self.is_there() && Instant::now() < patience => sleep(AGAIN).await,
+                Err(Gone::Silent) if self.is_there() && Instant::now() < latest => sleep(AGAIN).await,
                 Err(gone) => return Err(gone),
             }
         }
@@ -230,11 +241,6 @@ impl Shared {
     /// # Errors
     /// Where Redis is gone.
     pub(in crate::store) async fn told(&self) -> Result<Vec<Told>, Gone> {
-        if !self.stones.lock().restored {
-            self.put_back().await?;
-            self.stones.lock().restored = true;
-        }
-        self.speak().await?;
         let tombstones = [self.name("tombstones", b"")];
         let mut told = Vec::new();
         loop {
@@ -264,7 +270,7 @@ impl Shared {
         }
     }
 
-    fn read_stone(&self, member: &[u8], at: u64) -> Option<Told> {
+    pub(super) fn read_stone(&self, member: &[u8], at: u64) -> Option<Told> {
         let split = memchr::memchr(0, member)?;
         let (workspace, id) = (&member[..split], &member[split + 1..]);
         let mut workspaces = self.namespace.workspaces.iter();
@@ -285,90 +291,11 @@ impl Shared {
         let erased = i64::try_from(told.at / 1_000).ok()?;
         Some(UnixMillis(erased - ahead).plus(MARGIN))
     }
-
-    /// Says what could not be said while Redis was gone.
-    async fn speak(&self) -> Result<(), Gone> {
-        loop {
-            let next = self.stones.lock().unsaid.iter().next().map(|(erasure, at)| (erasure.clone(), *at));
-            let Some((erasure, at)) = next else { return Ok(()) };
-            self.erase_now(&erasure).await?;
-            // Not before: it forbids until the others know. One that was said again meanwhile stays.
-            self.stones.lock().unsaid.retain(|unsaid, since| *unsaid != erasure || *since != at);
-            tracing::info!("an erasure that was made while redis was gone has reached it");
-        }
-    }
-
-    /// Puts back what a Redis that came back without it, or with an older state, should know, and forgets what that state
-    /// had brought back.
-    async fn put_back(&self) -> Result<(), Gone> {
-        let stones: Vec<_> = self.stones.lock().stones.clone().into_iter().collect();
-        let kept_for = super::lease::ms(self.stones.kept_for);
-        let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
-        for page in stones.chunks(PAGE) {
-            let times: Vec<_> = page.iter().map(|(_, stone)| stone.at.to_string()).collect();
-            let pairs = page.iter().zip(&times).flat_map(|((member, _), at)| [&member[..], at.as_bytes()]);
-            let arguments: Vec<&[u8]> = std::iter::once(&kept_for[..]).chain(pairs).collect();
-            for lost in self.again(&scripts::RECALL, &keys, &arguments).await? {
-                match self.read_stone(&lost, 0).map(|told| told.erasure) {
-                    Some(Erasure::Call(Some(place), id)) => {
-                        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
-                        let id = id.as_str().as_bytes();
-                        self.again(&scripts::ERASE, &self.of_call(workspace, id), &[id]).await?;
-                    }
-                    Some(Erasure::All(Some(place))) => self.erase_all(place, &mut HashSet::new()).await?,
-                    Some(Erasure::Call(None, _) | Erasure::All(None)) | None => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows what is erased elsewhere, for as long as somebody wants to be told, and keeps Redis tidy.
-    pub(in crate::store) fn follow(self: &Arc<Self>) -> mpsc::Receiver<Vec<Told>> {
-        let (tell, told) = mpsc::channel(1);
-        let over = tell.clone();
-        tokio::spawn(Arc::clone(self).keep_tidy(async move { over.closed().await }));
-        tokio::spawn(Arc::clone(self).follow_on(tell));
-        told
-    }
-
-    async fn follow_on(self: Arc<Self>, tell: mpsc::Sender<Vec<Told>>) {
-        let (mut news, mut state) = (self.link.news(), self.link.state());
-        while !tell.is_closed() {
-            let line = match *state.borrow_and_update() {
-                State::Together { line, .. } => Some(line),
-                State::Alone(_) => None,
-            };
-            self.stones.lock().reached_by(line);
-            if line.is_some()
-                && let Ok(told) = self.told().await
-                && !told.is_empty()
-                && tell.send(told).await.is_err()
-            {
-                return;
-            }
-            let erased = async {
-                loop {
-                    match news.recv().await {
-                        Ok(said) if said.channel == ERASED => return,
-                        Ok(_) => {}
-                        Err(RecvError::Lagged(_)) => return,
-                        Err(RecvError::Closed) => std::future::pending().await,
-                    }
-                }
-            };
-            tokio::select! {
-                _ = timeout(LOOK, erased) => {}
-                changed = state.changed() => if changed.is_err() { return },
-                () = tell.closed() => return,
-            }
-        }
-    }
 }
 
 impl Known {
     /// Redis is reached by this connection. Behind another it may be another, or have forgotten.
-    fn reached_by(&mut self, line: Option<u64>) {
+    pub(super) fn reached_by(&mut self, line: Option<u64>) {
         self.restored &= self.line == line;
         self.line = line;
     }

@@ -102,6 +102,9 @@ async fn what_is_fetched_after_one_from_the_future_is_kept_here_and_in_time_by_a
         let hit = look(replica, AHEAD).await;
         assert!(hit.cache().starts_with("callgate; hit"), "{}", hit.cache());
     }
+    // Nor is it lost with the next erasure, at which each looks through what it has.
+    hears_of(&world, [&a, &b], "beside").await;
+    assert!(is_known(&a, AHEAD).await && is_known(&b, AHEAD).await);
     // As when its time has come, or its clock was set right: nobody holds on to it.
     unbury(&world, AHEAD);
     let c = world.replica_with("lookup.obey_no_cache = true\n").await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     admin::{self, Admin, Scraping, readiness::Readiness},
@@ -37,6 +37,9 @@ use crate::{
 
 /// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// How long the operators' endpoints may take to finish what is under way, at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What is published among the replicas, and listened to.
 const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, budget::shared::CHANNEL];
@@ -251,10 +254,13 @@ impl App {
         });
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
-        // A scraper's connection is not worth waiting for.
+        // A warm-up has a last line to say, which takes no time; a scraper's connection is not worth more of a wait.
         operators.send_replace(Stage::Draining);
-        operators.send_replace(Stage::Cut);
-        let _ = watched.await;
+        let mut watched = watched;
+        if ended == Ended::Cut || timeout(LAST_WORDS, &mut watched).await.is_err() {
+            operators.send_replace(Stage::Cut);
+            let _ = watched.await;
+        }
         others.abort();
         lookup.store().close().await;
         if let Some(link) = &self.link {

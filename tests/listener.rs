@@ -3,6 +3,7 @@
 mod ending;
 mod framing;
 mod http2;
+mod streams;
 mod timers;
 
 use std::{
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use callgate::downstream::{
     BindAddress, Limits,
     accept::serve,
+    body::Content,
     connection::Handler,
     listener::{Listener, LocalAddress},
     socket::Peer,
@@ -28,7 +30,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -56,6 +58,8 @@ struct Held {
     released: Notify,
     dropped: Notify,
     peers: std::sync::Mutex<Vec<Peer>>,
+    /// Of the latest stream.
+    pieces: std::sync::Mutex<Option<mpsc::Sender<Bytes>>>,
 }
 
 /// Says when the future that it is part of goes away.
@@ -68,16 +72,18 @@ impl Drop for Dropped {
 }
 
 impl Handler for Trial {
+    type Content = Content;
+
     fn handle(
         &self,
         request: Request<Incoming>,
         peer: Peer,
-    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
+    ) -> impl Future<Output = Response<Content>> + Send + use<> {
         let held = Arc::clone(&self.0);
         held.peers.lock().expect("sound").push(peer);
         async move {
             if !request.body().is_end_stream() {
-                let refusal = Response::builder().status(400).body(Bytes::from_static(b"refused"));
+                let refusal = Response::builder().status(400).body(Bytes::from_static(b"refused").into());
                 return refusal.expect("a response");
             }
             Response::new(match request.uri().path() {
@@ -86,10 +92,16 @@ impl Handler for Trial {
                     held.arrived.notify_one();
                     held.released.notified().await;
                     drop(dropped);
-                    Bytes::from_static(b"released")
+                    Bytes::from_static(b"released").into()
                 }
-                "/large" => Bytes::from(vec![b'x'; LARGE]),
-                _ => Bytes::from_static(b"hello"),
+                "/large" => Bytes::from(vec![b'x'; LARGE]).into(),
+                "/stream" => {
+                    let (pieces, content) = mpsc::channel(1);
+                    *held.pieces.lock().expect("sound") = Some(pieces);
+                    held.arrived.notify_one();
+                    Content::Stream(content)
+                }
+                _ => Bytes::from_static(b"hello").into(),
             })
         }
     }

@@ -5,6 +5,7 @@
 //! - `GET /metrics`: all counters, as Prometheus text or OpenMetrics.
 //! - `GET /cache/{id}`, `DELETE /cache/{id}`, `DELETE /cache`: what is kept of a call, and to forget it, or
 //!   everything.
+//! - `POST /warm`: fetches calls ahead of need, and tells line by line how it goes.
 //!
 //! Beside it a read-only one for scraping over a network, with the first three and a type of its own: there is no way
 //! from there to anything that changes something. The same guard stands before both as before the internal endpoint: a
@@ -20,12 +21,13 @@ use tokio::time::Instant;
 mod cache;
 mod probes;
 pub mod readiness;
+mod warm;
 
 use readiness::Readiness;
 
 use crate::{
     clock::Clock,
-    downstream::{AllowedHosts, connection::Handler, guard, problem, socket::Peer},
+    downstream::{AllowedHosts, body::Content, connection::Handler, guard, problem, socket::Peer},
     lookup::Lookup,
     metrics::Metrics,
     outcome::{ErrorCode, Refusal},
@@ -40,6 +42,7 @@ const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 pub struct Admin {
     parts: Arc<Parts>,
     hosts: Arc<AllowedHosts>,
+    warming: warm::Warming,
 }
 
 /// The read-only endpoint for scraping. A clone is the same endpoint.
@@ -66,7 +69,7 @@ impl Admin {
     /// An endpoint of these parts, which answers to `hosts`.
     #[must_use]
     pub fn new(parts: Arc<Parts>, hosts: AllowedHosts) -> Self {
-        Self { parts, hosts: Arc::new(hosts) }
+        Self { parts, hosts: Arc::new(hosts), warming: warm::Warming::default() }
     }
 }
 
@@ -80,22 +83,30 @@ impl Scraping {
 }
 
 impl Handler for Admin {
+    type Content = Content;
+
     fn handle(
         &self,
         request: Request<Incoming>,
         peer: Peer,
-    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
+    ) -> impl Future<Output = Response<Content>> + Send + use<> {
         let trace = Trace::from_headers(request.headers());
-        let checked = guard::check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
-        let (parts, request) = (Arc::clone(&self.parts), request.map(drop));
+        let check = if warm::has_body(&request) { guard::check_with_body } else { guard::check };
+        let checked = check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
+        let (parts, warming) = (Arc::clone(&self.parts), self.warming.clone());
+        let (head, body) = request.into_parts();
+        let request = Request::from_parts(head, ());
         async move {
             let asked = match checked {
                 Ok(()) => parts.understand(&request).await,
                 Err(refused) => Err(refused),
             };
             let answer = match asked {
-                Ok(Asked::Answered(response)) => Ok(response),
-                Ok(Asked::Cache(asked)) => cache::answer(&parts, asked, peer).await,
+                Ok(Asked::Answered(response)) => Ok(response.map(Content::Full)),
+                Ok(Asked::Cache(asked)) => {
+                    cache::answer(&parts, asked, peer).await.map(|response| response.map(Content::Full))
+                }
+                Ok(Asked::Warm(asked)) => warming.begin(&parts, asked, body, peer).await,
                 Err(refused) => Err(refused),
             };
             parts.finish(answer, peer, trace)
@@ -104,6 +115,8 @@ impl Handler for Admin {
 }
 
 impl Handler for Scraping {
+    type Content = Bytes;
+
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -130,6 +143,7 @@ enum Asked {
     /// Something that takes no time.
     Answered(Response<Bytes>),
     Cache(cache::Asked),
+    Warm(warm::Asked),
 }
 
 impl Parts {
@@ -137,16 +151,24 @@ impl Parts {
         if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
+        if let Some(asked) = warm::understand(self, request) {
+            return asked.map(Asked::Warm);
+        }
         match cache::understand(self, request) {
             Some(asked) => asked.map(Asked::Cache),
-            None => Err(no_route("there are /healthz, /readyz, /metrics and /cache")),
+            None => Err(no_route("there are /healthz, /readyz, /metrics, /cache and /warm")),
         }
     }
 
-    fn finish(&self, answer: Result<Response<Bytes>, Refused>, peer: Peer, trace: Trace) -> Response<Bytes> {
+    fn finish<C: From<Bytes>>(
+        &self,
+        answer: Result<Response<C>, Refused>,
+        peer: Peer,
+        trace: Trace,
+    ) -> Response<C> {
         let mut response = answer.unwrap_or_else(|Refused { refusal, allowed }| {
             tracing::debug!(%peer, reason = refusal.code.as_str(), "admin request refused");
-            problem::problem(&refusal, allowed.0, Instant::now(), &self.clock)
+            problem::problem(&refusal, allowed.0, Instant::now(), &self.clock).map(C::from)
         });
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, trace.request_id);

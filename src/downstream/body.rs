@@ -1,7 +1,8 @@
-//! The body of a response on its way out.
+//! The body of a response on its way out: one that is there already, or one that comes as it is made.
 //!
-//! Knows bytes and the exchange that they end; the rest of a response is the handler's. Promises: the length is known
-//! from the start, nothing fails on the way, and the exchange is over when hyper lets go of the body.
+//! Knows bytes and the exchange that they end; the rest of a response is the handler's. Promises: a full body's length is
+//! known from the start, a streamed one comes in chunks; nothing fails on the way; the exchange is over when hyper lets go
+//! of the body, and whoever makes a stream learns it by his end of the channel.
 
 use std::{
     convert::Infallible,
@@ -11,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use super::watch::Exchange;
 
@@ -19,18 +21,37 @@ use super::watch::Exchange;
 /// copied whole.
 const PIECE: usize = 64 << 10;
 
-/// A body that is there already, and the exchange whose answer it is.
+/// What a handler answers with.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Full(Bytes),
+    /// Piece by piece, until the sender is dropped. None of them larger than a line or two: each goes out whole. The
+    /// sender is closed when the caller leaves.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Self::Full(bytes)
+    }
+}
+
+/// A body, and the exchange whose answer it is.
 #[derive(Debug)]
 pub(super) struct ReplyBody {
-    left: Bytes,
-    _exchange: Exchange,
+    left: Content,
+    exchange: Exchange,
 }
 
 impl ReplyBody {
     /// The body of the answer that ends `exchange`.
-    pub(super) fn full(content: Bytes, mut exchange: Exchange) -> Self {
-        exchange.answered();
-        Self { left: content, _exchange: exchange }
+    pub(super) fn new(content: Content, mut exchange: Exchange) -> Self {
+        // A stream is at work until it has ended, but for the pieces that wait to be taken.
+        if matches!(content, Content::Full(_)) {
+            exchange.answered();
+        }
+        Self { left: content, exchange }
     }
 }
 
@@ -40,20 +61,34 @@ impl Body for ReplyBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left.is_empty() {
-            return Poll::Ready(None);
-        }
-        let size = self.left.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(size)))))
+        let Self { left, exchange } = &mut *self;
+        let piece = match left {
+            Content::Full(left) if left.is_empty() => None,
+            Content::Full(left) => Some(left.split_to(left.len().min(PIECE))),
+            Content::Stream(pieces) => match pieces.poll_recv(cx) {
+                Poll::Pending => {
+                    exchange.at_work();
+                    return Poll::Pending;
+                }
+                Poll::Ready(piece) => {
+                    exchange.answered();
+                    piece
+                }
+            },
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
+        matches!(&self.left, Content::Full(left) if left.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
+        match &self.left {
+            Content::Full(left) => SizeHint::with_exact(left.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
     }
 }

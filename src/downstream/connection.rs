@@ -31,7 +31,7 @@ use tokio::{sync::watch, task::coop::unconstrained};
 
 use super::{
     Limits,
-    body::ReplyBody,
+    body::{Content, ReplyBody},
     socket::{Peer, Socket},
     stage::{Stage, reached},
     watch::{Activity, Exchange, Watched},
@@ -46,17 +46,21 @@ const MAX_STREAMS: u32 = 128;
 
 /// What answers the requests of an endpoint. Cloned once a connection.
 pub trait Handler: Clone + Send + Sync + 'static {
+    /// What it answers with: `Bytes`, or [`Content`] where some answers come as they are made.
+    type Content: Into<Content>;
+
     /// Answers a request.
     ///
     /// What needs no waiting is best done before the future is made: it may not borrow from `self`, so an
     /// implementation that can answer at once returns a future that is ready and clones nothing. To a `HEAD` the body
     /// may be given as for `GET`, it is counted and left out; or left out, with `content-length` set. The future is
-    /// dropped when the caller hangs up.
+    /// dropped when the caller hangs up, and so is
+    /// the receiver of a stream.
     fn handle(
         &self,
         request: Request<Incoming>,
         peer: Peer,
-    ) -> impl Future<Output = Response<Bytes>> + Send + use<Self>;
+    ) -> impl Future<Output = Response<Self::Content>> + Send + use<Self>;
 }
 
 /// The protocols of an endpoint, set up once for all its connections.
@@ -164,12 +168,12 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Response<Bytes>>> Future for Respond<F> {
+impl<F: Future<Output = Response<C>>, C: Into<Content>> Future for Respond<F> {
     type Output = Result<Response<ReplyBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.answer.poll(cx));
+        let mut response = ready!(this.answer.poll(cx)).map(Into::into);
         let Some(exchange) = this.exchange.take() else { return Poll::Pending };
         if *this.head {
             strip_body(&mut response);
@@ -177,13 +181,16 @@ impl<F: Future<Output = Response<Bytes>>> Future for Respond<F> {
         if *this.close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Poll::Ready(Ok(response.map(|content| ReplyBody::full(content, exchange))))
+        Poll::Ready(Ok(response.map(|content| ReplyBody::new(content, exchange))))
     }
 }
 
 /// Leaves the length that `GET` would have, and not the body: over HTTP/2 hyper would send it.
-fn strip_body(response: &mut Response<Bytes>) {
-    let length = std::mem::take(response.body_mut()).len();
+fn strip_body(response: &mut Response<Content>) {
+    let body = std::mem::replace(response.body_mut(), Content::Full(Bytes::new()));
+    // A stream has no length to tell of.
+    let Content::Full(body) = body else { return };
+    let length = body.len();
     let lengthless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if length > 0 && !lengthless {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -305,9 +312,10 @@ mod tests {
             if let Some(given) = given {
                 response = response.header(CONTENT_LENGTH, given);
             }
-            let mut response = response.body(Bytes::from_static(body.as_bytes())).expect("a response");
+            let content = Content::Full(Bytes::from_static(body.as_bytes()));
+            let mut response = response.body(content).expect("a response");
             strip_body(&mut response);
-            assert!(response.body().is_empty());
+            assert!(matches!(response.body(), Content::Full(body) if body.is_empty()));
             let length = response.headers().get(CONTENT_LENGTH).map(|v| v.to_str().expect("digits"));
             assert_eq!(length, expected, "{status} {body:?} {given:?}");
         }

@@ -1,7 +1,7 @@
 //! Decides whether a request may be looked at: its framing, its size, its `Host`, where it comes from.
 //!
 //! Pure, one pass over the fields, and without an allocation unless it refuses. It knows neither paths nor methods.
-//! An endpoint without credentials is defended here: framing tricks end because no request has a body, DNS rebinding
+//! An endpoint without credentials is defended here: framing tricks end because hardly a request has a body, DNS rebinding
 //! because a foreign name is not served, and web pages because they cannot leave out `Origin` or `Sec-Fetch-Site`.
 
 use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
@@ -39,8 +39,34 @@ pub fn check<B: Body>(request: &Request<B>, hosts: &AllowedHosts, over_unix: boo
     if fields.framed || !request.body().is_end_stream() {
         return refuse(ErrorCode::UnexpectedBody, "a request here has neither a body nor a transfer coding");
     }
-    check_size(request.uri(), &fields)?;
-    let own = own_authority(request, &fields)?;
+    check_head(request, &fields, hosts, over_unix)
+}
+
+/// The same for a route whose requests have a body: by one length, or in chunks, and in no other coding (RFC 9112
+/// §6.3). Its size is for the reader to hold down.
+///
+/// # Errors
+/// As [`check`]. The connection ends after a request with a body in any case.
+pub fn check_with_body<B>(
+    request: &Request<B>,
+    hosts: &AllowedHosts,
+    over_unix: bool,
+) -> Result<(), Refusal> {
+    let fields = Fields::read(request.headers());
+    if fields.ambiguous || fields.lengths + fields.codings > 1 {
+        return refuse(ErrorCode::InvalidRequest, "a body has one content-length, or one coding: chunked");
+    }
+    check_head(request, &fields, hosts, over_unix)
+}
+
+fn check_head<B>(
+    request: &Request<B>,
+    fields: &Fields<'_>,
+    hosts: &AllowedHosts,
+    over_unix: bool,
+) -> Result<(), Refusal> {
+    check_size(request.uri(), fields)?;
+    let own = own_authority(request, fields)?;
     if let Some(own) = &own
         && !over_unix
         && !is_allowed(&own.host, hosts)
@@ -101,6 +127,9 @@ struct Fields<'a> {
     /// A transfer coding, or a content length that is not exactly one `0`.
     framed: bool,
     lengths: usize,
+    codings: usize,
+    /// A transfer coding other than `chunked`.
+    ambiguous: bool,
     host: Single<'a>,
     origin: Single<'a>,
     cross_site: bool,
@@ -115,7 +144,11 @@ impl<'a> Fields<'a> {
             match *name {
                 header::HOST => fields.host.add(value),
                 header::ORIGIN => fields.origin.add(value),
-                header::TRANSFER_ENCODING => fields.framed = true,
+                header::TRANSFER_ENCODING => {
+                    fields.framed = true;
+                    fields.codings += 1;
+                    fields.ambiguous |= !value.as_bytes().eq_ignore_ascii_case(b"chunked");
+                }
                 header::CONTENT_LENGTH => {
                     fields.lengths += 1;
                     fields.framed |= fields.lengths > 1 || value != "0";

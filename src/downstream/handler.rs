@@ -69,6 +69,8 @@ impl Internal {
 }
 
 impl Handler for Internal {
+    type Content = Bytes;
+
     fn handle(
         &self,
         request: Request<Incoming>,

@@ -1,7 +1,7 @@
 //! The callers' side: sockets, limits, guards and replies.
 
 pub mod accept;
-mod body;
+pub mod body;
 pub mod connection;
 pub mod directives;
 pub mod guard;

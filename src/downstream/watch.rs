@@ -153,12 +153,20 @@ impl Exchange {
         Self { activity: Arc::clone(activity), share: WORKING }
     }
 
-    /// The response is complete and only waits to be taken. With HTTP/1 a full socket says as much; HTTP/2's flow
+    /// What there is of the response only waits to be taken. With HTTP/1 a full socket says as much; HTTP/2's flow
     /// control is seen by nothing else.
     pub(super) fn answered(&mut self) {
         if self.activity.is_http2() && self.share == WORKING {
             self.activity.exchanges.fetch_sub(WORKING - SENDING, Relaxed);
             self.share = SENDING;
+        }
+    }
+
+    /// More of the response is being made.
+    pub(super) fn at_work(&mut self) {
+        if self.share == SENDING {
+            self.activity.exchanges.fetch_add(WORKING - SENDING, Relaxed);
+            self.share = WORKING;
         }
     }
 }

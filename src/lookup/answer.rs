@@ -190,6 +190,7 @@ pub fn is_masked_by_stale(failure: &FailureAnswer) -> bool {
             | ErrorCode::MisdirectedRequest
             | ErrorCode::TargetTooLong
             | ErrorCode::HeadTooLarge
+            | ErrorCode::BodyTooLarge
             | ErrorCode::NotCached => false,
         },
     }

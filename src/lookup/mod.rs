@@ -154,9 +154,24 @@ impl Lookup {
         wait::answer(self, ask, patience.min(self.policy.max_wait)).await
     }
 
-    /// Those who wait for calls to end get what is known now, from now on.
+    /// Answers one lookup ahead of need: from what is kept where it is fresh, else by a flight that leaves
+    /// `budget.reserve` to callers and lets them go first.
+    pub async fn warm(self: &Arc<Self>, ask: Ask) -> Answer {
+        match self.answer_at_once(&ask, Instant::now()) {
+            Some(hit) => hit,
+            None => self.answer_in(Lane::Warm, ask).await,
+        }
+    }
+
+    /// Those who wait for calls to end get what is known now, from now on, and warming ends.
     pub fn drain(&self) {
         self.draining.send_replace(true);
+    }
+
+    /// Waits until [`drain`](Self::drain) is called.
+    pub async fn drained(&self) {
+        // The sender lives as long as the lookup.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     /// Answers by the flight for the key, which waits for its permit in this lane unless somebody in a hurry joins.

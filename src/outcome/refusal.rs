@@ -24,6 +24,7 @@ pub enum ErrorCode {
     MisdirectedRequest,
     TargetTooLong,
     HeadTooLarge,
+    BodyTooLarge,
     RateLimitExceeded,
     UpstreamUnreachable,
     UpstreamError,
@@ -59,6 +60,7 @@ impl ErrorCode {
             Self::MisdirectedRequest => "misdirected_request",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
+            Self::BodyTooLarge => "body_too_large",
             Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamError => "upstream_error",
@@ -91,6 +93,7 @@ impl ErrorCode {
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnreachable
             | Self::UpstreamError
@@ -123,6 +126,7 @@ impl ErrorCode {
             Self::MisdirectedRequest => "this host name is not served here",
             Self::TargetTooLong => "the request target is too long",
             Self::HeadTooLarge => "the request head is too large",
+            Self::BodyTooLarge => "the request body is too large",
             Self::RateLimitExceeded => "the vendor's rate limit is used up",
             Self::UpstreamUnreachable => "the vendor cannot be reached",
             Self::UpstreamError => "the vendor is failing",
@@ -143,7 +147,14 @@ impl ErrorCode {
     /// Whether the connection ends with this answer: what follows on it cannot be trusted to be a request.
     #[must_use]
     pub fn closes(self) -> bool {
-        matches!(self, Self::UnexpectedBody | Self::InvalidHost | Self::TargetTooLong | Self::HeadTooLarge)
+        matches!(
+            self,
+            Self::UnexpectedBody
+                | Self::InvalidHost
+                | Self::TargetTooLong
+                | Self::HeadTooLarge
+                | Self::BodyTooLarge
+        )
     }
 }
 

@@ -1,0 +1,152 @@
+//! `POST /warm`: fetches what is not kept of a list of calls, at the pace that the budget leaves, and tells line by line
+//! how it goes.
+//!
+//! The body is JSON: `{"ids": ["…", …]}`, and `"version": "v1"` where not the entries of v2 are meant; `x-workspace-id`
+//! selects the workspace. The answer is NDJSON: a line with the total, a line for each call as it is done, a line with
+//! the sums; [`lines`] has their members. What is kept costs nothing, so whoever sends a list again goes on where it
+//! ended. The work ends with the connection, and with a last line as soon as the gateway drains.
+//!
+//! Here the request is read and the work begun, [`ids`] reads the list, [`work`] does it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, timeout},
+};
+
+use super::{Allowed, Parts, Refused, X_WORKSPACE_ID, body};
+use crate::{
+    call::WorkspaceIndex,
+    downstream::{body::Content, socket::Peer},
+    outcome::{ErrorCode, Refusal},
+};
+
+mod ids;
+mod lines;
+mod work;
+
+const PATH: &str = "/warm";
+
+/// The only method here.
+const POST: Allowed = Allowed("POST");
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// The largest body that is read, in bytes.
+const MAX_BODY: usize = 16 << 20;
+
+/// How long a body may take to come: nothing else watches who sends one byte a minute.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Lists that may be under way at once. They share one budget, so more of them would only wait for each other; but a few
+/// calls need not wait until a long list is done.
+const AT_ONCE: usize = 4;
+
+/// When it is worth asking again, where that many are under way.
+const LATER: Duration = Duration::from_secs(60);
+
+/// Lines that wait for a reader who is slow to take them.
+const UNREAD: usize = 16;
+
+/// The lists under way. A clone counts the same ones.
+#[derive(Clone)]
+pub(super) struct Warming(Arc<Semaphore>);
+
+impl Default for Warming {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+/// A list is to be warmed, for this workspace.
+pub(super) struct Asked(WorkspaceIndex);
+
+/// Whether a request is one of those few that have a body.
+pub(super) fn has_body<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == PATH
+}
+
+/// What is asked; `None` where the path is another's.
+pub(super) fn understand<B>(parts: &Parts, request: &Request<B>) -> Option<Result<Asked, Refused>> {
+    (request.uri().path() == PATH).then(|| asked(parts, request))
+}
+
+fn asked<B>(parts: &Parts, request: &Request<B>) -> Result<Asked, Refused> {
+    POST.check(request.method())?;
+    if request.uri().query().is_some() {
+        return Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into());
+    }
+    let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+    if types.any(|value| !is_json(value)) {
+        return Err(invalid("the content-type of a list is application/json"));
+    }
+    let selected = request.headers().get(X_WORKSPACE_ID).map(HeaderValue::as_bytes);
+    let workspace = parts.credentials.select(selected).ok_or_else(|| {
+        let detail = "x-workspace-id names none of the gateway's workspaces";
+        Refusal::new(ErrorCode::UnknownWorkspace, detail)
+    })?;
+    Ok(Asked(workspace))
+}
+
+/// Whether this is `application/json`, with parameters or without (RFC 9110 §8.3.1).
+fn is_json(value: &HeaderValue) -> bool {
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refused {
+    Refusal::new(ErrorCode::InvalidRequest, detail).into()
+}
+
+impl Warming {
+    /// Reads the list and begins. The answer streams what comes of it.
+    pub(super) async fn begin(
+        &self,
+        parts: &Arc<Parts>,
+        Asked(workspace): Asked,
+        incoming: Incoming,
+        peer: Peer,
+    ) -> Result<Response<Content>, Refused> {
+        // Before the body is read: so many of them are held at once, and no more.
+        let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
+            let refusal = Refusal::new(ErrorCode::Overloaded, "several lists are being warmed already");
+            return Err(refusal.retry_at(Instant::now() + LATER).into());
+        };
+        let read = timeout(BODY_TIMEOUT, read(incoming)).await;
+        let raw = read.unwrap_or_else(|_| Err(invalid("the body took too long to come")))?;
+        let list = ids::read(&raw).map_err(invalid)?;
+        drop(raw);
+        let work = work::Work::new(parts, workspace, list, peer);
+        let (lines, content) = mpsc::channel(UNREAD);
+        tokio::spawn(done(work, lines, place));
+        Ok(body(http::StatusCode::OK, NDJSON, Bytes::new()).map(|_| Content::Stream(content)))
+    }
+}
+
+async fn done(work: work::Work, lines: mpsc::Sender<Bytes>, place: OwnedSemaphorePermit) {
+    work.run(lines).await;
+    drop(place);
+}
+
+/// The body, whole.
+async fn read(mut incoming: Incoming) -> Result<Bytes, Refused> {
+    let too_large = || Refused::from(Refusal::new(ErrorCode::BodyTooLarge, "a list may have 16 MiB"));
+    if incoming.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let mut read = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|_| invalid("the body ended too early, or is no body"))?;
+        let Some(piece) = frame.data_ref() else { continue };
+        if read.len() + piece.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        read.extend_from_slice(piece);
+    }
+    Ok(read.freeze())
+}

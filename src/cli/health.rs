@@ -26,23 +26,36 @@ pub struct Args {
     pub admin: Option<BindAddress>,
 }
 
-/// Asks once.
-#[must_use]
-pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
-    let address = match &args.admin {
-        Some(address) => address.clone(),
-        None => match Settings::load(&args.files.config, env)
-            .map(|loaded| loaded.settings.listen.admin.into_iter().next())
-        {
-            Ok(Some(address)) => address,
-            Ok(None) => return process::fail(&"there is no admin endpoint", BAD_CONFIGURATION),
+impl Args {
+    /// The admin endpoint's address: as given, else the first one in the settings. What is wrong with those is said.
+    pub(super) fn address(&self, env: &BTreeMap<String, String>) -> Result<BindAddress, ExitCode> {
+        if let Some(address) = &self.admin {
+            return Ok(address.clone());
+        }
+        match Settings::load(&self.files.config, env) {
+            Ok(loaded) => loaded
+                .settings
+                .listen
+                .admin
+                .into_iter()
+                .next()
+                .ok_or_else(|| process::fail(&"there is no admin endpoint", BAD_CONFIGURATION)),
             Err(problems) => {
                 for problem in problems {
                     let _ = process::fail(&problem, BAD_CONFIGURATION);
                 }
-                return ExitCode::from(BAD_CONFIGURATION);
+                Err(ExitCode::from(BAD_CONFIGURATION))
             }
-        },
+        }
+    }
+}
+
+/// Asks once.
+#[must_use]
+pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+    let address = match args.address(env) {
+        Ok(address) => address,
+        Err(status) => return status,
     };
     let asked = tokio::runtime::Builder::new_current_thread()
         .enable_all()

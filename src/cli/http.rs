@@ -5,8 +5,11 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -16,7 +19,7 @@ use crate::downstream::BindAddress;
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A connection to a gateway.
-pub(super) struct Client(SendRequest<Empty<Bytes>>);
+pub(super) struct Client(SendRequest<Full<Bytes>>);
 
 impl Client {
     /// Connects to a listener at `address`; where that is every address of the machine, to loopback.
@@ -50,11 +53,33 @@ impl Client {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let request = request.body(Empty::new()).map_err(io::Error::other)?;
+        let request = request.body(Full::default()).map_err(io::Error::other)?;
         let exchange = async {
             self.0.ready().await?;
             let (head, body) = self.0.send_request(request).await?.into_parts();
             Ok::<_, hyper::Error>(Response::from_parts(head, body.collect().await?.to_bytes()))
+        };
+        match tokio::time::timeout(TIMEOUT, exchange).await {
+            Ok(answer) => answer.map_err(io::Error::other),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Sends a `POST` of this body, and hands over the answer as it begins: how long the rest takes is not for us to say.
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        fields: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> io::Result<Response<Incoming>> {
+        let mut request = Request::post(path).header(header::HOST, HeaderValue::from_static("localhost"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+        let exchange = async {
+            self.0.ready().await?;
+            self.0.send_request(request).await
         };
         match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(answer) => answer.map_err(io::Error::other),

@@ -5,16 +5,19 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub(crate) mod duration;
 pub mod health;
 mod http;
 mod process;
 pub mod sandbox;
 pub mod serve;
+pub mod shell;
+pub mod warm;
 
 /// A caching reverse proxy for call records: one key, one budget, one upstream request a call
 #[derive(Debug, Parser)]
@@ -38,6 +41,14 @@ enum Command {
     Check(Files),
     /// Ask a running gateway whether it is ready
     Health(health::Args),
+    /// Ask the real vendor once, and say what is right and what is wrong
+    Doctor(doctor::Args),
+    /// Have a running gateway fetch calls ahead of need
+    Warm(warm::Args),
+    /// Print what a shell needs to complete arguments
+    Completions(shell::Completions),
+    /// Print a man page
+    Man(shell::Man),
 }
 
 /// The configuration files of the commands that read any.
@@ -60,13 +71,15 @@ pub fn run(env: &BTreeMap<String, String>) -> ExitCode {
         Command::Sandbox(args) => process::block_on(env, sandbox::run(args)),
         Command::Check(args) => check::run(&args, env),
         Command::Health(args) => health::run(&args, env),
+        Command::Doctor(args) => doctor::run(&args, env),
+        Command::Warm(args) => warm::run(&args, env),
+        Command::Completions(args) => shell::completions(args, Arguments::command()),
+        Command::Man(args) => shell::man(&args, Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn read(landing: Landing) -> Result<VendorAnswer, Refusal> {
             status: answer.status,
             body: answer.body,
             content_type: answer.content_type,
+            etag: None,
             last_modified: answer.last_modified,
             retry_after: answer.retry_after,
             date: answer.date,

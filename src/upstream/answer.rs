@@ -132,6 +132,7 @@ fn passed_on(head: &response::Parts, body: Bytes, sent: Instant, began: Instant)
     VendorAnswer {
         status: head.status,
         content_type: copied(&head.headers, header::CONTENT_TYPE),
+        etag: copied(&head.headers, header::ETAG),
         last_modified: copied(&head.headers, header::LAST_MODIFIED),
         retry_after: copied(&head.headers, header::RETRY_AFTER),
         date: head

@@ -74,6 +74,7 @@ mod tests {
             status: StatusCode::TOO_MANY_REQUESTS,
             body: Bytes::copy_from_slice(body.as_bytes()),
             content_type: None,
+            etag: None,
             last_modified: None,
             retry_after: field.map(|f| HeaderValue::from_bytes(f).expect("a value")),
             date,

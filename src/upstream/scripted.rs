@@ -117,6 +117,7 @@ impl Arrived {
             status: StatusCode::from_u16(status).expect("a status"),
             body,
             content_type: None,
+            etag: None,
             last_modified: None,
             retry_after: None,
             date: None,

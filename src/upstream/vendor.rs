@@ -74,6 +74,8 @@ pub struct VendorAnswer {
     pub body: Bytes,
     /// `content-type`
     pub content_type: Option<HeaderValue>,
+    /// `etag`, which nothing but a diagnosis asks for: what callers get is made of the body.
+    pub etag: Option<HeaderValue>,
     /// `last-modified`
     pub last_modified: Option<HeaderValue>,
     /// `retry-after`

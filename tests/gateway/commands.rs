@@ -56,6 +56,27 @@ async fn bad_usage_is_2_and_help_is_0() {
 }
 
 #[tokio::test]
+async fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(callgate(&["completions", shell])).await;
+        assert_eq!((script.status, script.stderr.as_str()), (Some(0), ""), "{shell}");
+        for word in ["callgate", "doctor", "warm", "admin", "fault"] {
+            assert!(script.stdout.contains(word), "{word} for {shell}");
+        }
+    }
+    let page = run(callgate(&["man"])).await;
+    assert_eq!((page.status, page.stderr.as_str()), (Some(0), ""));
+    assert!(page.stdout.contains(".TH callgate 1") && page.stdout.contains("doctor"), "{}", page.stdout);
+    let page = run(callgate(&["man", "warm"])).await;
+    assert_eq!(page.status, Some(0));
+    assert!(page.stdout.contains(".TH callgate-warm 1"), "{}", page.stdout);
+    assert!(page.stdout.contains("standard input"), "{}", page.stdout);
+    for arguments in [&["man", "nothing"][..], &["completions", "tcsh"]] {
+        assert_eq!(run(callgate(arguments)).await.status, Some(2), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_everybody_may_read_is_refused_before_a_port_opens() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");

@@ -4,13 +4,15 @@
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
 //! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
 //! vendor, `limited` about its 429, `rotation` about keys that change, `crowds` about many callers at once, `sockets` about where it listens,
-//! `admin_cache` about what operators see and forget, `warm` about what they have fetched ahead of need, `ending`, `secrets` and `commands` about the program itself.
+//! `admin_cache` about what operators see and forget, `warm` about what they have fetched ahead of need, `ending`, `secrets`, `commands`,
+//! `warm_command` and `doctor` about the program itself.
 
 mod admin_cache;
 mod classes;
 mod commands;
 mod crowds;
 mod directives;
+mod doctor;
 mod door;
 mod ending;
 mod headers;
@@ -32,5 +34,6 @@ mod stale;
 mod tls;
 pub(crate) mod vendor;
 mod warm;
+mod warm_command;
 mod workspaces;
 pub(crate) mod world;

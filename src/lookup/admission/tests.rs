@@ -46,6 +46,7 @@ fn answer(status: u16, body: impl Into<String>) -> VendorAnswer {
         status: StatusCode::from_u16(status).expect("a status"),
         body: Bytes::from(body.into()),
         content_type: None,
+        etag: None,
         last_modified: None,
         retry_after: None,
         date: None,

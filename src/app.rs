@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::join;
 use tokio::{sync::watch, time::timeout};
 
@@ -18,6 +19,7 @@ use crate::{
         BindAddress, Limits, accept,
         handler::{self, Internal},
         listener::{Listener, LocalAddress},
+        sampled::Sampled,
         stage::Stage,
     },
     drain::{self, Ended, Gate, Signals},
@@ -34,6 +36,10 @@ use crate::{
         vendor::Vendor,
     },
 };
+
+mod reload;
+
+pub use reload::{Reloader, Sources};
 
 /// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -105,6 +111,7 @@ pub struct App {
     readiness: Arc<Readiness>,
     lookup: Arc<Lookup>,
     drain: drain::Settings,
+    reloader: Arc<Reloader>,
     link: Option<Arc<Link>>,
 }
 
@@ -135,6 +142,7 @@ impl App {
         surroundings: Surroundings,
         vendor: Arc<dyn Vendor>,
     ) -> Result<Self, BindError> {
+        let in_force = settings.clone();
         let (limits, admin_limits) = limits(&settings, surroundings)?;
         let workspaces = settings.workspaces.iter().map(|one| one.workspace_id.clone()).collect();
         let seal = settings.store.encryption_key_file.as_deref();
@@ -166,14 +174,19 @@ impl App {
         );
         let terms = Terms {
             namespace,
-            keep_stale: settings.lookup.stale_if_error,
-            longest: settings.lookup.final_ttl.saturating_add(settings.lookup.stale_if_error),
+            spans: Arc::new(ArcSwap::from_pointee(settings.lookup.spans())),
             clock: Arc::clone(&clock),
             seal,
         };
         let store = Store::open(&settings.store, terms, link.clone()).await;
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
+
+        let hits = Arc::new(Sampled::new(settings.log.hits));
+        let reloader = {
+            let (lookup, credentials) = (Arc::clone(&lookup), Arc::clone(&credentials));
+            Arc::new(Reloader::new(in_force, lookup, credentials, Arc::clone(&hits)))
+        };
 
         let mode = settings.listen.unix_mode;
         let connections = Arc::new(AtomicUsize::new(0));
@@ -183,6 +196,7 @@ impl App {
             credentials: Arc::clone(&credentials),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
+            configuration: Arc::clone(&reloader) as Arc<dyn admin::reload::Configuration>,
             connections: Arc::clone(&connections),
         });
         let hosts = settings.listen.allowed_hosts;
@@ -192,7 +206,7 @@ impl App {
             hosts: hosts.clone(),
             clock,
             metrics,
-            hits: settings.log.hits,
+            hits,
         });
         let beside = || Arc::new(AtomicUsize::new(0));
         let scraped: Vec<_> = settings.listen.metrics.map(BindAddress::Tcp).into_iter().collect();
@@ -218,8 +232,15 @@ impl App {
             readiness,
             lookup,
             drain: settings.drain,
+            reloader,
             link,
         })
+    }
+
+    /// What reloads it.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// Where the internal endpoint came to listen.

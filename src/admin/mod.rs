@@ -6,6 +6,7 @@
 //! - `GET /cache/{id}`, `DELETE /cache/{id}`, `DELETE /cache`: what is kept of a call, and to forget it, or
 //!   everything.
 //! - `POST /warm`: fetches calls ahead of need, and tells line by line how it goes.
+//! - `GET /config`, `POST /reload`: the settings in force, and to read them and the key files again.
 //!
 //! Beside it a read-only one for scraping over a network, with the first three and a type of its own: there is no way
 //! from there to anything that changes something. The same guard stands before both as before the internal endpoint: a
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 mod cache;
 mod probes;
 pub mod readiness;
+pub mod reload;
 mod warm;
 
 use readiness::Readiness;
@@ -61,6 +63,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The time of day, for what callers are told.
     pub clock: Arc<Clock>,
+    /// The settings.
+    pub configuration: Arc<dyn reload::Configuration>,
     /// Open connections of the internal endpoint.
     pub connections: Arc<AtomicUsize>,
 }
@@ -107,6 +111,9 @@ impl Handler for Admin {
                     cache::answer(&parts, asked, peer).await.map(|response| response.map(Content::Full))
                 }
                 Ok(Asked::Warm(asked)) => warming.begin(&parts, asked, body, peer).await,
+                Ok(Asked::Configuration(asked)) => {
+                    Ok(reload::answer(&parts, asked, peer).await.map(Content::Full))
+                }
                 Err(refused) => Err(refused),
             };
             parts.finish(answer, peer, trace)
@@ -144,6 +151,7 @@ enum Asked {
     Answered(Response<Bytes>),
     Cache(cache::Asked),
     Warm(warm::Asked),
+    Configuration(reload::Asked),
 }
 
 impl Parts {
@@ -151,12 +159,17 @@ impl Parts {
         if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
+        if let Some(asked) = reload::understand(request) {
+            return asked.map(Asked::Configuration);
+        }
         if let Some(asked) = warm::understand(self, request) {
             return asked.map(Asked::Warm);
         }
         match cache::understand(self, request) {
             Some(asked) => asked.map(Asked::Cache),
-            None => Err(no_route("there are /healthz, /readyz, /metrics, /cache and /warm")),
+            None => {
+                Err(no_route("there are /healthz, /readyz, /metrics, /config, /reload, /cache and /warm"))
+            }
         }
     }
 

@@ -73,6 +73,22 @@ pub(super) fn raise_descriptors() -> Option<u64> {
     if raised.is_ok() { limit.maximum } else { limit.current }
 }
 
+/// SIGHUP: a terminal that is gone, or an operator who asks for a reload. It does not end a process that listens to it,
+/// and those that come in a burst are one.
+pub(super) struct Hangups(Signal);
+
+impl Hangups {
+    /// Listens from now on, until the process is over.
+    pub(super) fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one; `None` where none will come.
+    pub(super) async fn next(&mut self) -> Option<()> {
+        self.0.recv().await
+    }
+}
+
 /// SIGTERM, and Ctrl-C.
 pub(super) struct Terminations {
     terminate: Signal,

@@ -1,10 +1,10 @@
-//! `callgate serve`: runs the gateway until it is told to end.
+//! `callgate serve`: runs the gateway until it is told to end, and reloads it on SIGHUP.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use super::{BAD_CONFIGURATION, Files, process};
 use crate::{
-    app::{App, Surroundings},
+    app::{App, Sources, Surroundings},
     drain::Ended,
     settings::{Loaded, Settings},
 };
@@ -26,7 +26,11 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
     };
     process::keep_from_dumps();
-    let ended = process::run_to_end(serve(loaded)).map_err(|e| e.to_string()).flatten();
+    // The environment of now: a process's own does not change.
+    let (args, env) = (args.clone(), env.clone());
+    let load = Box::new(move || Settings::load(&args.config, &env));
+    let sources = Sources { load, log: Some(log.control()) };
+    let ended = process::run_to_end(serve(loaded, sources)).map_err(|e| e.to_string()).flatten();
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,7 +38,8 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-async fn serve(loaded: Loaded) -> Result<(), String> {
+async fn serve(loaded: Loaded, sources: Sources) -> Result<(), String> {
+    let mut hangups = process::Hangups::listen().map_err(|e| e.to_string())?;
     let Loaded { settings, notices, .. } = loaded;
     for notice in notices {
         tracing::info!("{notice}");
@@ -42,6 +47,15 @@ async fn serve(loaded: Loaded) -> Result<(), String> {
     let mut signals = process::Terminations::listen().map_err(|e| e.to_string())?;
     let surroundings = Surroundings { descriptors: process::raise_descriptors() };
     let app = App::bind(settings, surroundings).await.map_err(|e| e.to_string())?;
+    let reloader = app.reloader();
+    reloader.reads_from(sources);
+    // To the very end: also while it drains, no SIGHUP cuts it short.
+    tokio::spawn(async move {
+        while hangups.next().await.is_some() {
+            // What comes of it is in the log.
+            let _ = Arc::clone(&reloader).reload().await;
+        }
+    });
     for address in app.internal_addresses() {
         tracing::info!(%address, "internal endpoint listening");
     }

@@ -20,12 +20,13 @@ use super::{
     directives, guard, prefer, problem,
     reply::{self, Conditions},
     route::{self, QueryRules, Route},
+    sampled::Sampled,
     socket::Peer,
 };
 use crate::{
     call::CacheKey,
     clock::Clock,
-    lookup::{Answer, Ask, Content, Lookup, Timing},
+    lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
     metrics::{Metrics, RouteLabel},
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
     trace::{Trace, X_REQUEST_ID},
@@ -57,7 +58,7 @@ pub struct Parts {
     /// Where every request is counted.
     pub metrics: Arc<Metrics>,
     /// `log.hits`: the share of hits that get a line.
-    pub hits: f64,
+    pub hits: Arc<Sampled>,
 }
 
 impl Internal {
@@ -78,17 +79,24 @@ impl Handler for Internal {
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let started = Instant::now();
         let trace = Trace::from_headers(request.headers());
-        let (label, ask) = self.0.understand(&request, peer, &trace);
-        let head = request.into_parts().0;
-        let mut visit =
-            Visit { head, peer, label, started, request_id: trace.request_id, ask: None, patience: None };
+        let policy = self.0.lookup.policy();
+        let (label, ask) = self.0.understand(&request, peer, &trace, &policy);
+        let mut visit = Visit {
+            head: request.into_parts().0,
+            peer,
+            label,
+            started,
+            request_id: trace.request_id,
+            client_max_age: policy.client_max_age,
+            ask: None,
+            patience: None,
+        };
         let ask = match ask {
             Ok(ask) => ask,
             Err(refusal) => return Either::Left(ready(self.0.refuse(&visit, &refusal))),
         };
         if label == RouteLabel::Lookup {
-            visit.patience =
-                prefer::wait(&visit.head.headers).map(|wait| wait.min(self.0.lookup.policy().max_wait));
+            visit.patience = prefer::wait(&visit.head.headers).map(|wait| wait.min(policy.max_wait));
         }
         let hit = self.0.lookup.answer_at_once(&ask, started);
         match hit.filter(|hit| visit.patience.is_none() || !hit.is_ongoing()) {
@@ -125,19 +133,25 @@ impl Parts {
         request: &Request<Incoming>,
         peer: Peer,
         trace: &Trace,
+        policy: &Settings,
     ) -> (RouteLabel, Result<Ask, Refusal>) {
         if let Err(refusal) = guard::check(request, &self.hosts, peer.is_unix()) {
             return (RouteLabel::Other, Err(refusal));
         }
-        let policy = self.lookup.policy();
         let rules = QueryRules { ignored: &policy.query_ignored, forwarded: &policy.query_forwarded };
         let (label, route) =
             route::route(request.method(), request.uri().path(), request.uri().query(), rules);
-        let ask = route.and_then(|route| self.ask(route, request.headers(), trace));
+        let ask = route.and_then(|route| self.ask(route, request.headers(), trace, policy));
         (label, ask)
     }
 
-    fn ask(&self, route: Route, headers: &HeaderMap, trace: &Trace) -> Result<Ask, Refusal> {
+    fn ask(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        trace: &Trace,
+        policy: &Settings,
+    ) -> Result<Ask, Refusal> {
         let workspace = self.credentials.select(headers.get(X_WORKSPACE_ID).map(HeaderValue::as_bytes));
         let Some(workspace) = workspace else {
             let detail =
@@ -145,7 +159,7 @@ impl Parts {
             return Err(Refusal::new(ErrorCode::UnknownWorkspace, detail));
         };
         let key = CacheKey { workspace, version: route.version, resource: route.resource };
-        let directives = directives::read(headers, self.lookup.policy().obey_no_cache);
+        let directives = directives::read(headers, policy.obey_no_cache);
         Ok(Ask { key, directives, trace: trace.clone() })
     }
 
@@ -158,8 +172,8 @@ impl Parts {
 
     /// Answers a lookup.
     fn answer(&self, visit: &Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
-        let client_max_age = self.lookup.policy().client_max_age;
-        let conditions = Conditions { headers: &visit.head.headers, client_max_age, now };
+        let conditions =
+            Conditions { headers: &visit.head.headers, client_max_age: visit.client_max_age, now };
         let mut response = reply::reply(answer, &conditions, &self.clock);
         if let Some(patience) = visit.patience
             && let Ok(applied) = HeaderValue::try_from(format!("wait={}", patience.as_secs()))
@@ -178,8 +192,7 @@ impl Parts {
         let took = visit.started.elapsed();
         let label = what.outcome.label();
         self.metrics.request(visit.label, label, response.status(), took);
-        let sampled = label != CacheLabel::Hit || self.hits >= 1.0 || fastrand::f64() < self.hits;
-        if sampled {
+        if label != CacheLabel::Hit || self.hits.picks() {
             let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
             log(visit, response.status().as_u16(), bytes, what, took);
         }
@@ -195,6 +208,8 @@ struct Visit {
     label: RouteLabel,
     started: Instant,
     request_id: HeaderValue,
+    /// `lookup.client_max_age`, as it was when the request came.
+    client_max_age: Duration,
     /// What was asked for, once that is understood.
     ask: Option<CacheKey>,
     /// How long the caller is ready to wait for a call to be over.

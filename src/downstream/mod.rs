@@ -12,6 +12,7 @@ pub mod prefer;
 pub mod problem;
 pub mod reply;
 pub mod route;
+pub mod sampled;
 pub mod socket;
 pub mod stage;
 mod watch;

@@ -191,7 +191,8 @@ pub fn is_masked_by_stale(failure: &FailureAnswer) -> bool {
             | ErrorCode::TargetTooLong
             | ErrorCode::HeadTooLarge
             | ErrorCode::BodyTooLarge
-            | ErrorCode::NotCached => false,
+            | ErrorCode::NotCached
+            | ErrorCode::InvalidConfiguration => false,
         },
     }
 }

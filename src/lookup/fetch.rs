@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::{
-    Answer, Ask, Lookup, Timing,
+    Answer, Ask, Lookup, Settings, Timing,
     admission::{self, Circumstances, Verdict},
     answer, flight, handed_on,
     turn::{self, Turn},
@@ -41,20 +41,24 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     if let Some(answer) = Lookup::recalled(&ask, recalled) {
         return leader.land(answer);
     }
+    // What the settings are now holds for this flight to its end.
+    let latest = started + lookup.upstream.patience();
+    let policy = lookup.policy.load_full();
     let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, started).await {
         Turn::Deserted => return,
         Turn::Kept(leader, stored) => {
             return leader.land(Answer::hit(Tier::Shared, stored, Instant::now()));
         }
         Turn::Landed(leader, landing) => {
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: true };
+            let fetch =
+                Fetch { lookup: &lookup, policy: &policy, leader: &leader, ask: &ask, handed_on: true };
             let answer = fetch.decide(handed_on::read(*landing), true).answer;
             (leader, answer.collapsed(&ask.directives), None)
         }
         Turn::Ours(leader, lease, lane, Ok(permit)) => {
             let sent = Instant::now();
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: false };
-            let latest = started + lookup.upstream.patience();
+            let fetch =
+                Fetch { lookup: &lookup, policy: &policy, leader: &leader, ask: &ask, handed_on: false };
             let (answer, landing) = fetch.fly(lane, permit, latest).await;
             if leader.is_purged() {
                 // Whoever waits for it elsewhere may have begun after the purge.
@@ -67,7 +71,8 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
         }
         Turn::Ours(leader, lease, lane, Err(refusal)) => {
             drop(lease);
-            let fetch = Fetch { lookup: &lookup, leader: &leader, ask: &ask, handed_on: false };
+            let fetch =
+                Fetch { lookup: &lookup, policy: &policy, leader: &leader, ask: &ask, handed_on: false };
             let answer = fetch.decide(Err(refusal), false).answer;
             (leader, Answer { turned_away: Some(lane), ..answer }, None)
         }
@@ -110,6 +115,7 @@ struct Decision {
 /// What an answer is decided by.
 struct Fetch<'a> {
     lookup: &'a Lookup,
+    policy: &'a Settings,
     leader: &'a Leader,
     ask: &'a Ask,
     /// Whether another replica fetched it, and has seen to what the replicas share.
@@ -184,7 +190,7 @@ impl Fetch<'_> {
             kept: kept.as_deref(),
             vendor_is_alive: self.lookup.upstream.alive_beside(&self.ask.key),
         };
-        let verdict = admission::judge(&self.lookup.policy, &about, answer);
+        let verdict = admission::judge(self.policy, &about, answer);
         let anothers = verdict.is_anothers();
         let answer = match (verdict, kept) {
             (Verdict::Keep(stored), _) => {
@@ -283,7 +289,7 @@ impl Fetch<'_> {
 
     /// Lets a failure answer for its key for `failure_ttl`.
     fn remember(&self, failure: &FailureAnswer, now: Instant) {
-        let ttl = self.lookup.policy.failure_ttl;
+        let ttl = self.policy.failure_ttl;
         if !ttl.is_zero() && !self.leader.is_purged() {
             let failure = Failure { answer: failure.clone(), until: now + ttl };
             self.lookup.store.put_failure(&self.ask.key, failure);

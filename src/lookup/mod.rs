@@ -6,6 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::{sync::watch, time::Instant};
 
 pub mod admission;
@@ -25,7 +26,7 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     outcome::{ErrorCode, Refusal, Tier},
-    store::{Erased, Erasure, Store, Stored},
+    store::{Erased, Erasure, Spans, Store, Stored},
     trace::Trace,
     upstream::{Upstream, budget::Lane},
 };
@@ -65,6 +66,15 @@ pub struct Settings {
     pub empty_for_500: bool,
 }
 
+impl Settings {
+    /// What the tiers beyond memory have to know of it.
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        let longest = self.final_ttl.saturating_add(self.stale_if_error);
+        Spans { keep_stale: self.stale_if_error, longest }
+    }
+}
+
 /// What `forever` is counted as: a hundred years.
 pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -92,7 +102,7 @@ pub struct Ask {
 
 /// Answers lookups.
 pub struct Lookup {
-    policy: Settings,
+    policy: ArcSwap<Settings>,
     store: Store,
     flights: flight::Flights<CacheKey, Answer>,
     vigils: flight::Flights<CacheKey, Answer>,
@@ -106,13 +116,22 @@ impl Lookup {
     #[must_use]
     pub fn new(policy: Settings, store: Store, upstream: Upstream, clock: Arc<Clock>) -> Self {
         let (flights, vigils) = (flight::Flights::new(), flight::Flights::new());
-        Self { policy, store, flights, vigils, upstream, clock, draining: watch::Sender::new(false) }
+        let (policy, draining) = (ArcSwap::from_pointee(policy), watch::Sender::new(false));
+        Self { policy, store, flights, vigils, upstream, clock, draining }
     }
 
-    /// The policy it works by.
+    /// The policy it works by now. Taken without a lock, and without a count that cores would hand to and fro; to be
+    /// taken once for a request, and not to be held across a wait.
     #[must_use]
-    pub fn policy(&self) -> &Settings {
-        &self.policy
+    pub fn policy(&self) -> Guard<Arc<Settings>> {
+        self.policy.load()
+    }
+
+    /// Works by another policy from now on. What is kept keeps the lifetime that it was given, and a flight under way
+    /// ends as it began.
+    pub fn change_policy(&self, policy: Settings) {
+        self.store.change_spans(policy.spans());
+        self.policy.store(Arc::new(policy));
     }
 
     /// What is kept.
@@ -151,7 +170,8 @@ impl Lookup {
 
     /// Answers one lookup, and holds the answer for up to `patience` while the call is under way.
     pub async fn answer_when_over(self: &Arc<Self>, ask: Ask, patience: Duration) -> Answer {
-        wait::answer(self, ask, patience.min(self.policy.max_wait)).await
+        let longest = self.policy().max_wait;
+        wait::answer(self, ask, patience.min(longest)).await
     }
 
     /// Answers one lookup ahead of need: from what is kept where it is fresh, else by a flight that leaves
@@ -228,7 +248,7 @@ impl Lookup {
 
     /// The answer that a stale record may still give when the vendor fails.
     fn stale_if_error(&self, kept: Arc<Stored>, now: Instant) -> Option<Answer> {
-        let until = kept.lifetime.saturating_add(self.policy.stale_if_error);
+        let until = kept.lifetime.saturating_add(self.policy().stale_if_error);
         if kept.fresh_for(now).is_some() {
             // Passed by at a caller's wish, and no staler for that.
             return Some(Answer::hit(Tier::Memory, kept, now));

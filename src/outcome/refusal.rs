@@ -38,6 +38,8 @@ pub enum ErrorCode {
     Overloaded,
     UpstreamTimeout,
     NotCached,
+    /// What an operator asked to be reloaded is no good.
+    InvalidConfiguration,
     /// A defect of the gateway: a fetch that panicked. Nothing of the vendor's or the caller's making.
     InternalError,
 }
@@ -74,6 +76,7 @@ impl ErrorCode {
             Self::Overloaded => "overloaded",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::NotCached => "not_cached",
+            Self::InvalidConfiguration => "invalid_configuration",
             Self::InternalError => "internal_error",
         }
     }
@@ -105,6 +108,7 @@ impl ErrorCode {
             | Self::UpstreamLeakedCredential => StatusCode::BAD_GATEWAY,
             Self::UpstreamCircuitOpen | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -140,6 +144,7 @@ impl ErrorCode {
             Self::Overloaded => "too many lookups are waiting",
             Self::UpstreamTimeout => "the vendor did not answer in time",
             Self::NotCached => "not in the cache",
+            Self::InvalidConfiguration => "the configuration is not valid",
             Self::InternalError => "the gateway failed",
         }
     }

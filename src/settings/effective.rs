@@ -3,7 +3,10 @@
 //! It promises that no key and no password is in it, that the settings stand in the order of `config/default.toml`,
 //! and that the text is a configuration file with the same meaning, but for what was redacted.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use super::{
     REDACTED, address,
@@ -21,40 +24,87 @@ use crate::{
 
 /// The settings in force, redacted. `Display` writes the TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective(String);
+pub struct Effective {
+    /// What is set of all but the workspaces, by path.
+    settings: BTreeMap<&'static str, String>,
+    /// What is set of each workspace, in the order in which it is written.
+    workspaces: Vec<Vec<(&'static str, String)>>,
+    toml: String,
+}
 
 impl Effective {
     pub(super) fn new(values: &Values, workspaces: &[WorkspaceSettings]) -> Self {
-        let mut out = String::new();
-        let mut section = "";
-        for setting in SETTINGS {
-            if let Some(value) = values.get(setting.path) {
-                let own = table::section(setting.path);
-                if own != section {
-                    section = own;
-                    heading(&mut out, &format!("[{section}]"));
-                }
-                let key = setting.path.rsplit('.').next().unwrap_or_default();
-                line(&mut out, key, value);
-            }
-            if setting.path == table::BEFORE_WORKSPACES {
-                workspaces.iter().for_each(|one| workspace(&mut out, one));
-            }
-        }
-        Self(out)
+        let rendered = |path: &'static str| Some((path, render(values.get(path)?)));
+        let settings = SETTINGS.iter().filter_map(|setting| rendered(setting.path)).collect();
+        Self::of(settings, workspaces.iter().map(workspace).collect())
+    }
+
+    fn of(settings: BTreeMap<&'static str, String>, workspaces: Vec<Vec<(&'static str, String)>>) -> Self {
+        let toml = write(&settings, &workspaces);
+        Self { settings, workspaces, toml }
     }
 
     /// The TOML.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.toml
+    }
+
+    /// The paths of what is shown otherwise in `other`, in the order of `config/default.toml`, those of workspaces last.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let differs = |path: &&str| self.settings.get(path) != other.settings.get(path);
+        let paths = SETTINGS.iter().map(|setting| setting.path).filter(differs).map(str::to_owned);
+        let mut paths: Vec<String> = paths.collect();
+        if self.workspaces.len() != other.workspaces.len() {
+            paths.push(table::WORKSPACES.to_owned());
+            return paths;
+        }
+        for (at, (own, others)) in self.workspaces.iter().zip(&other.workspaces).enumerate() {
+            let value = |all: &[(&str, String)], key: &str| {
+                all.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone())
+            };
+            let keys = table::WORKSPACE.iter().map(|setting| setting.path);
+            let keys = keys.filter(|key| value(own, key) != value(others, key));
+            paths.extend(keys.map(|key| format!("{}[{at}].{key}", table::WORKSPACES)));
+        }
+        paths
+    }
+
+    /// These settings, but with those of `other` whose path `is_taken`; the workspaces stay.
+    pub(super) fn with(&self, other: &Self, is_taken: impl Fn(&str) -> bool) -> Self {
+        let own = self.settings.iter().filter(|(path, _)| !is_taken(path));
+        let others = other.settings.iter().filter(|(path, _)| is_taken(path));
+        let settings = own.chain(others).map(|(path, value)| (*path, value.clone())).collect();
+        Self::of(settings, self.workspaces.clone())
     }
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.toml)
     }
+}
+
+fn write(settings: &BTreeMap<&'static str, String>, workspaces: &[Vec<(&'static str, String)>]) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        if let Some(value) = settings.get(setting.path) {
+            let own = table::section(setting.path);
+            if own != section {
+                section = own;
+                heading(&mut out, &format!("[{section}]"));
+            }
+            line(&mut out, setting.path.rsplit('.').next().unwrap_or_default(), value);
+        }
+        if setting.path == table::BEFORE_WORKSPACES {
+            for workspace in workspaces {
+                heading(&mut out, "[[workspaces]]");
+                workspace.iter().for_each(|(key, value)| line(&mut out, key, value));
+            }
+        }
+    }
+    out
 }
 
 fn heading(out: &mut String, heading: &str) {
@@ -65,22 +115,25 @@ fn heading(out: &mut String, heading: &str) {
     out.push('\n');
 }
 
-fn line(out: &mut String, key: &str, value: &Checked) {
+fn line(out: &mut String, key: &str, value: &str) {
     // Writing to a `String` cannot fail.
-    let _ = writeln!(out, "{key} = {}", render(value));
+    let _ = writeln!(out, "{key} = {value}");
 }
 
-fn workspace(out: &mut String, workspace: &WorkspaceSettings) {
-    heading(out, "[[workspaces]]");
-    line(out, "name", &Checked::Text(workspace.name.clone()));
-    line(out, "workspace_id", &Checked::Text(workspace.workspace_id.clone()));
-    match &workspace.source {
-        KeySource::File(path) => line(out, "api_key_file", &Checked::Path(path.clone())),
-        KeySource::Inline(key) => line(out, "api_key", &Checked::Key(key.clone())),
-    }
+fn workspace(workspace: &WorkspaceSettings) -> Vec<(&'static str, String)> {
+    let source = match &workspace.source {
+        KeySource::File(path) => ("api_key_file", render(&Checked::Path(path.clone()))),
+        KeySource::Inline(key) => ("api_key", render(&Checked::Key(key.clone()))),
+    };
+    let mut lines = vec![
+        ("name", render(&Checked::Text(workspace.name.clone()))),
+        ("workspace_id", render(&Checked::Text(workspace.workspace_id.clone()))),
+        source,
+    ];
     if let Some(limit) = workspace.requests_per_minute {
-        line(out, "requests_per_minute", &Checked::Count(limit.into()));
+        lines.push(("requests_per_minute", render(&Checked::Count(limit.into()))));
     }
+    lines
 }
 
 fn render(value: &Checked) -> String {

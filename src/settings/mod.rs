@@ -31,6 +31,7 @@ mod problem;
 mod reader;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod table;
 mod units;
 mod url;
@@ -38,6 +39,7 @@ mod values;
 
 pub use effective::Effective;
 pub use problem::Problem;
+pub use reload::Reload;
 
 use layers::Layer;
 use values::Values;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub drain: drain::Settings,
     /// `log.*`; `RUST_LOG` has been heeded.
     pub log: telemetry::Settings,
+    /// All of it, to be shown.
+    pub effective: Effective,
 }
 
 /// Settings, and what there is to say about them.
@@ -139,7 +143,7 @@ fn load(
         return Err(problems);
     }
     let effective = Effective::new(&values, &workspaces);
-    match assemble(&values, workspaces, trusted_key_dirs) {
+    match assemble(&values, workspaces, trusted_key_dirs, effective.clone()) {
         Some(settings) => Ok(Loaded { settings, notices, effective }),
         // Only a setting without its default could do this; a test holds that there is none.
         None => Err(with(problems, Problem::new("--config", "default", "a setting has no default"))),
@@ -165,6 +169,7 @@ fn assemble(
     v: &Values,
     workspaces: Vec<WorkspaceSettings>,
     trusted_key_dirs: Vec<PathBuf>,
+    effective: Effective,
 ) -> Option<Settings> {
     Some(Settings {
         listen: downstream::Settings {
@@ -243,5 +248,6 @@ fn assemble(
             level: v.text("log.level")?.to_owned(),
             hits: *v.share("log.hits")?,
         },
+        effective,
     })
 }

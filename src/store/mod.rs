@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::{sync::mpsc, time::Instant};
 
 mod disk;
@@ -63,15 +64,22 @@ pub struct DiskSettings {
     pub capacity: u64,
 }
 
+/// How long calls are kept beyond memory, as the `lookup.*` settings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spans {
+    /// How long past its lifetime a call may still serve: `lookup.stale_if_error`.
+    pub keep_stale: Duration,
+    /// How long the longest-lived copy may last: `lookup.final_ttl` and `lookup.stale_if_error`.
+    pub longest: Duration,
+}
+
 /// What calls are kept for and how, in every tier beyond memory.
 #[derive(Clone)]
 pub struct Terms {
     /// Whose calls they are.
     pub namespace: Namespace,
-    /// How long past its lifetime a call may still serve: `lookup.stale_if_error`.
-    pub keep_stale: Duration,
-    /// How long the longest-lived copy may last: `lookup.final_ttl` and `lookup.stale_if_error`.
-    pub longest: Duration,
+    /// For how long.
+    pub spans: Arc<ArcSwap<Spans>>,
     /// The time of day.
     pub clock: Arc<Clock>,
     /// What seals them, where they are to be sealed.
@@ -99,6 +107,7 @@ pub struct Store {
     /// What was erased elsewhere, for who asks for it first.
     told: Mutex<Option<mpsc::Receiver<Vec<Told>>>>,
     namespace: Namespace,
+    spans: Arc<ArcSwap<Spans>>,
     /// How often something was forgotten: what is read from afar meanwhile may be what was to be forgotten.
     removals: AtomicU64,
     /// Entries forgotten since the start because an operator said so.
@@ -115,6 +124,7 @@ impl Store {
             shared: None,
             told: Mutex::new(None),
             namespace: Namespace::default(),
+            spans: Arc::default(),
             removals: AtomicU64::new(0),
             purged: AtomicU64::new(0),
         }
@@ -124,12 +134,13 @@ impl Store {
     /// other replicas while this one was not there is forgotten before it returns.
     pub async fn open(settings: &Settings, terms: Terms, link: Option<Arc<Link>>) -> Self {
         let namespace = terms.namespace.clone();
-        let store = Self { namespace, ..Self::in_memory(settings.capacity) };
+        let spans = Arc::clone(&terms.spans);
+        let store = Self { namespace, spans, ..Self::in_memory(settings.capacity) };
         let sealed = terms.seal.is_some();
         let disk = match settings.disk.clone() {
             Some(disk) => {
-                let Terms { namespace, keep_stale, clock, seal, .. } = terms.clone();
-                let open = move || disk::Disk::open(&disk, namespace, keep_stale, clock, seal);
+                let Terms { namespace, spans, clock, seal } = terms.clone();
+                let open = move || disk::Disk::open(&disk, namespace, spans, clock, seal);
                 tokio::task::spawn_blocking(open).await.ok().flatten()
             }
             None => None,
@@ -266,6 +277,13 @@ impl Store {
         }
         self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.remove(key)
+    }
+
+    /// Keeps for these spans from now on. What was kept for longer is still there, so an erasure is remembered for the
+    /// longest span that there ever was.
+    pub fn change_spans(&self, spans: Spans) {
+        let longest = self.spans.load().longest.max(spans.longest);
+        self.spans.store(Arc::new(Spans { longest, ..spans }));
     }
 
     /// Entries forgotten since the start because an operator said so.

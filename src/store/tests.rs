@@ -18,8 +18,10 @@ async fn open_of(path: &Path, capacity: u64) -> Store {
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
     let terms = Terms {
         namespace,
-        keep_stale: Duration::from_secs(60),
-        longest: Duration::from_secs(60),
+        spans: Arc::new(ArcSwap::from_pointee(Spans {
+            keep_stale: Duration::from_secs(60),
+            longest: Duration::from_secs(60),
+        })),
         clock: Arc::new(Clock::system()),
         seal: None,
     };

@@ -2,16 +2,13 @@
 //!
 //! It knows nothing of requests or of the budget. It promises that a key is reached only as an [`ApiKey`], which
 //! cannot be printed; that [`Credentials::key`] is cheap and never blocks on a file; and that an unreadable key file
-//! leaves the last good key in place.
+//! leaves the last good key in place. How a changed key file is noticed stands in `rotation`.
 
 use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use http::HeaderValue;
@@ -20,9 +17,12 @@ use crate::call::WorkspaceIndex;
 
 mod key;
 mod key_file;
+mod rotation;
 
 pub use key::{ApiKey, InvalidKey};
 pub use key_file::{KeyFileError, MAX_FILE, RUN_SECRETS, read_key_file};
+pub use rotation::Reread;
+use rotation::Stamp;
 
 /// The longest workspace id, in bytes.
 pub const MAX_WORKSPACE_ID: usize = 256;
@@ -35,7 +35,7 @@ pub const MAX_WORKSPACES: usize = 1000;
 pub enum KeySource {
     /// From the configuration or the environment; never read again. Shared, for a key is not copied.
     Inline(Arc<ApiKey>),
-    /// A file, read at start and again after a 401.
+    /// A file, read at start, and again when it has changed or its key is rejected.
     File(PathBuf),
 }
 
@@ -73,6 +73,8 @@ pub struct Credentials {
     trusted_dirs: Vec<PathBuf>,
     /// For each budget group the limit that one of its workspaces states.
     limits: Vec<Option<u32>>,
+    /// Keys that were replaced. Who sent a request with one holds it until the answer is there.
+    retired: Mutex<Vec<Weak<ApiKey>>>,
 }
 
 #[derive(Debug)]
@@ -80,10 +82,20 @@ struct Slot {
     name: String,
     workspace_id: HeaderValue,
     source: KeySource,
-    /// Written after a 401 only; readers clone the `Arc` and let go.
-    key: RwLock<Arc<ApiKey>>,
-    /// Of the budget; another one's once this slot's key has become the same.
-    group: AtomicUsize,
+    /// Written when the key changes only; readers clone it and let go.
+    held: RwLock<Held>,
+    /// What the key file was like when it was last read; `None` where it could not be looked at. Locked while it is read,
+    /// so that what was read first is not put in place last.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// A key, and whose budget a request that is sent with it draws on.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The key.
+    pub key: Arc<ApiKey>,
+    /// See [`Credentials::budget_group`]; another one's once this key has become the same as its.
+    pub group: usize,
 }
 
 impl Credentials {
@@ -102,6 +114,11 @@ impl Credentials {
             let id =
                 is_workspace_id(&workspace_id).then(|| HeaderValue::from_str(&workspace_id).ok()).flatten();
             let Some(workspace_id) = id else { return Err(OpenError::WorkspaceId { workspace: name }) };
+            // Before it is read: a change in between is noticed then.
+            let seen = match &source {
+                KeySource::Inline(_) => None,
+                KeySource::File(path) => Stamp::of(path),
+            };
             let key = match &source {
                 KeySource::Inline(key) => Arc::clone(key),
                 KeySource::File(path) => match read_key_file(path, &trusted_dirs) {
@@ -118,12 +135,12 @@ impl Credentials {
                 name,
                 workspace_id,
                 source,
-                key: RwLock::new(key),
-                group: AtomicUsize::new(group),
+                held: RwLock::new(Held { key, group }),
+                seen: Mutex::new(seen),
             });
         }
         let limits = groups.into_iter().map(|(_, limit)| limit).collect();
-        Ok(Self { slots, trusted_dirs, limits })
+        Ok(Self { slots, trusted_dirs, limits, retired: Mutex::default() })
     }
 
     /// The workspace that a request is for: the one whose id its `x-workspace-id` gives, the first one where it gives
@@ -149,13 +166,24 @@ impl Credentials {
     /// For an index of other credentials, like every method that takes one.
     #[must_use]
     pub fn key(&self, workspace: WorkspaceIndex) -> Arc<ApiKey> {
-        Arc::clone(&self.slot(workspace).key.read().unwrap_or_else(PoisonError::into_inner))
+        self.held(workspace).key
     }
 
-    /// The keys of all workspaces, as they are now.
+    /// The key to send now, and whose budget it draws on, as they belong together.
+    #[must_use]
+    pub fn held(&self, workspace: WorkspaceIndex) -> Held {
+        self.slot(workspace).held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys of all workspaces, as they are now, and those replaced ones with which a request is still under way:
+    /// whatever no answer may hold.
     #[must_use]
     pub fn keys(&self) -> Vec<Arc<ApiKey>> {
-        self.workspaces().map(|workspace| self.key(workspace)).collect()
+        let mut keys: Vec<_> = self.workspaces().map(|workspace| self.key(workspace)).collect();
+        // After those in use: a key is written down here before it is replaced.
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.extend(retired.iter().filter_map(Weak::upgrade));
+        keys
     }
 
     /// The value of `x-workspace-id`.
@@ -174,7 +202,7 @@ impl Credentials {
     /// for the vendor counts by key.
     #[must_use]
     pub fn budget_group(&self, workspace: WorkspaceIndex) -> usize {
-        self.slot(workspace).group.load(Ordering::Relaxed)
+        self.slot(workspace).held.read().unwrap_or_else(PoisonError::into_inner).group
     }
 
     /// The limits of all budget groups in order, in requests per minute; `None` where no workspace of the group has
@@ -193,39 +221,6 @@ impl Credentials {
         groups.map(|group| of(group).map_or([0; 16], |one| self.key(one).digest(purpose))).collect()
     }
 
-    /// Looks for another key than the one that the vendor rejected: one that has been read since, else the key file's.
-    /// An unreadable file leaves the key as it was. Blocks for as long as a small local file takes, so async code
-    /// calls it rarely: once for a 401, and for readiness while one is remembered.
-    pub fn reread(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> Reread {
-        let slot = self.slot(workspace);
-        if !self.key(workspace).same(rejected) {
-            return Reread::Changed;
-        }
-        let KeySource::File(path) = &slot.source else { return Reread::Unchanged };
-        match read_key_file(path, &self.trusted_dirs) {
-            Err(error) => Reread::Unreadable(error),
-            Ok(new) => {
-                let mut key = slot.key.write().unwrap_or_else(PoisonError::into_inner);
-                if key.same(&new) {
-                    return Reread::Unchanged;
-                }
-                let new = Arc::new(new);
-                *key = Arc::clone(&new);
-                drop(key);
-                self.join_group(workspace, &new);
-                Reread::Changed
-            }
-        }
-    }
-
-    /// Lets a workspace draw on the budget of the one that holds the same key, as the vendor counts it.
-    fn join_group(&self, workspace: WorkspaceIndex, key: &ApiKey) {
-        let mut others = self.workspaces().filter(|other| *other != workspace);
-        if let Some(same) = others.find(|other| self.key(*other).same(key)) {
-            self.slot(workspace).group.store(self.budget_group(same), Ordering::Relaxed);
-        }
-    }
-
     /// The names of the workspaces whose key file is not there any more. The key that was read from it is still used.
     #[must_use]
     pub fn missing_key_files(&self) -> Vec<&str> {
@@ -236,17 +231,6 @@ impl Credentials {
     fn slot(&self, workspace: WorkspaceIndex) -> &Slot {
         &self.slots[usize::from(workspace.0)]
     }
-}
-
-/// What came of reading a key file again.
-#[derive(Debug)]
-pub enum Reread {
-    /// The same key, or one that comes from no file.
-    Unchanged,
-    /// Another key, in use from now on.
-    Changed,
-    /// No key; the last one stays.
-    Unreadable(KeyFileError),
 }
 
 /// Why credentials could not be opened.

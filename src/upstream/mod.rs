@@ -13,9 +13,11 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::time::Instant;
 
+mod account;
 mod answer;
 pub mod breaker;
 pub mod budget;
@@ -39,7 +41,7 @@ use budget::{
     gate::{Gate, Group, KeyState, Permit, Report},
     window::Name,
 };
-use credentials::{ApiKey, Credentials, Reread};
+use credentials::{ApiKey, Credentials};
 use error::UpstreamError;
 use rejections::Rejections;
 use retry::Ledger;
@@ -100,7 +102,8 @@ struct Tries {
 /// The vendor, with everything that stands before it.
 pub struct Upstream {
     settings: Settings,
-    queue_timeout: Duration,
+    /// `budget.queue_timeout`
+    queue_timeout: ArcSwap<Duration>,
     credentials: Arc<Credentials>,
     vendor: Arc<dyn Vendor>,
     gate: Arc<Gate>,
@@ -133,7 +136,7 @@ impl Upstream {
         let gate = Gate::new(budget, &groups, slots, timeout, ties);
         Self {
             settings,
-            queue_timeout: budget.queue_timeout,
+            queue_timeout: ArcSwap::from_pointee(budget.queue_timeout),
             credentials,
             vendor,
             gate: Arc::new(gate),
@@ -148,18 +151,6 @@ impl Upstream {
     /// Attends to what the replicas share, for as long as there is such a thing: one task has to.
     pub async fn attend(&self) {
         self.gate.attend().await;
-    }
-
-    /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute
-    /// has passed.
-    #[must_use]
-    pub fn rejected(&self, now: Instant) -> Vec<&str> {
-        // The file may have been changed since, and nobody has asked with the new key yet.
-        let still = |(workspace, key): &(WorkspaceIndex, Arc<ApiKey>)| {
-            !matches!(self.credentials.reread(*workspace, key), Reread::Changed)
-        };
-        let rejected = self.rejections.current(now).into_iter().filter(still);
-        rejected.map(|(workspace, _)| self.credentials.name(workspace)).collect()
     }
 
     /// The id of a workspace, as it is sent and as it stands in the records.
@@ -180,7 +171,7 @@ impl Upstream {
     ) -> Result<Permit, Refusal> {
         let began = Instant::now();
         let key = self.credentials.budget_group(workspace);
-        let permit = self.gate.permit(key, lane, since + self.queue_timeout).await;
+        let permit = self.gate.permit(key, lane, since + **self.queue_timeout.load()).await;
         match &permit {
             Ok(_) => self.metrics.budget_waited(began.elapsed()),
             Err(_) => self.metrics.budget_rejected(),
@@ -190,7 +181,7 @@ impl Upstream {
 
     /// How long an answer may take in all: the wait for a permit, and the vendor.
     pub fn patience(&self) -> Duration {
-        self.queue_timeout + self.settings.response_timeout
+        **self.queue_timeout.load() + self.settings.response_timeout
     }
 
     /// Whether a request that is sent now has a chance of being answered by `latest`.
@@ -236,7 +227,7 @@ impl Upstream {
         let mut tries = Tries { deadline, retries: 0, reconnected: false, reread: false };
         let mut permit = permit;
         let answer = loop {
-            let api_key = self.credentials.key(key.workspace);
+            let (api_key, on_account) = self.on_account(key.workspace, permit, &lane, deadline).await?;
             let secrets = self.credentials.keys();
             let attempt = Attempt {
                 path_and_query: &path_and_query,
@@ -246,7 +237,7 @@ impl Upstream {
                 secrets: &secrets,
                 deadline,
             };
-            let answer = self.attempt(attempt, key, permit).await;
+            let answer = self.attempt(attempt, key, on_account).await;
             let again = answer.as_ref().err().and_then(|error| self.again(key, error, &api_key, &mut tries));
             let Some(backoff) = again else { break answer };
             tokio::time::sleep(backoff).await;
@@ -367,22 +358,6 @@ impl Upstream {
     #[must_use]
     pub fn circuit(&self, now: Instant) -> Circuit {
         self.gate.circuit(now)
-    }
-
-    /// Whether there is another key by now than the one that was rejected.
-    fn has_another_key(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> bool {
-        let name = self.credentials.name(workspace);
-        match self.credentials.reread(workspace, rejected) {
-            Reread::Changed => {
-                tracing::info!(workspace = name, "the key was rejected, and there is another one by now");
-                true
-            }
-            Reread::Unchanged => false,
-            Reread::Unreadable(error) => {
-                tracing::warn!(workspace = name, %error, "the key was rejected, and its file cannot be read again");
-                false
-            }
-        }
     }
 
     /// What callers are told of the vendor's 429.

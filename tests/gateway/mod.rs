@@ -3,9 +3,10 @@
 //! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `kept`, `refused` and `passed` are
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
 //! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
-//! vendor, `limited` about its 429, `rotation` about keys that change, `crowds` about many callers at once, `sockets` about where it listens,
-//! `admin_cache` about what operators see and forget, `warm` about what they have fetched ahead of need, `ending`, `secrets`, `commands`,
-//! `warm_command` and `doctor` about the program itself.
+//! vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
+//! many callers at once, `sockets` about where it listens, `admin_cache` about what operators see and forget, `warm`
+//! about what they have fetched ahead of need, `ending`, `secrets`, `commands`, `warm_command` and `doctor` about the
+//! program itself.
 
 mod admin_cache;
 mod classes;
@@ -25,6 +26,7 @@ mod pool;
 pub(crate) mod program;
 pub(crate) mod records;
 mod refused;
+mod reload;
 mod rotation;
 mod routes;
 mod secrets;

@@ -4,12 +4,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
     records::{id, settled},
-    vendor::{Play, answer, ok},
+    vendor::{Play, Seen, answer, ok},
     world::{Answer, Caller, Gateway, WORKSPACE, World, request},
 };
 
 /// Puts a key where the gateway finds it.
-fn put(path: &Path, key: &str) {
+pub(crate) fn put(path: &Path, key: &str) {
     fs::write(path, key).expect("written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode");
 }
@@ -73,11 +73,7 @@ async fn a_workspace_that_comes_to_hold_anothers_key_draws_on_its_budget() {
     };
     assert_eq!(ask(1, "ws-main").await, 200);
     put(&path, "canary-of-main-000001");
-    assert_eq!(
-        ask(2, "ws-other").await,
-        200,
-        "the second try is on the account of the key that it is made with"
-    );
+    assert_eq!(ask(2, "ws-other").await, 200, "it is on the account of the key that it is made with");
     let metrics = world.gateway.metrics().await;
     for name in ["main", "other"] {
         let line = format!("callgate_budget_remaining{{workspace=\"{name}\"}} 2\n");
@@ -85,5 +81,96 @@ async fn a_workspace_that_comes_to_hold_anothers_key_draws_on_its_budget() {
     }
     assert_eq!((ask(3, "ws-other").await, ask(4, "ws-main").await), (200, 200));
     assert_eq!((ask(5, "ws-other").await, ask(6, "ws-main").await), (429, 429), "four a minute for both");
-    assert_eq!(world.vendor.requests(), 5);
+    assert_eq!(world.vendor.requests(), 4);
+}
+
+/// How the file at `path` gets another key: all at once, or not at all.
+type Swap = fn(&Path, &str);
+
+/// Another file takes its place.
+fn rename(path: &Path, key: &str) {
+    let beside = path.with_extension("new");
+    put(&beside, key);
+    fs::rename(&beside, path).expect("renamed");
+}
+
+/// The directory that it is reached through becomes another, as Kubernetes does it.
+fn relink(path: &Path, key: &str) {
+    let dir = path.parent().expect("a directory");
+    fs::create_dir(dir.join(key)).expect("a directory");
+    put(&dir.join(key).join("key"), key);
+    std::os::unix::fs::symlink(key, dir.join("..new")).expect("a link");
+    fs::rename(dir.join("..new"), dir.join("..data")).expect("renamed");
+    if !path.is_symlink() {
+        std::os::unix::fs::symlink("..data/key", path).expect("a link");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_key_file_is_used_by_the_next_request_and_nobody_notices() {
+    for swap in [rename as Swap, relink] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        swap(&path, "canary-before-rotation");
+        let settings =
+            format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
+        // Both keys are good while the vendor's customer rotates; which one came is what counts.
+        let world = World::with(&settings, |seen| Play::Send(ok(settled(seen.id())))).await;
+        let rotated = tokio::sync::watch::Sender::new(false);
+        let mut callers = Vec::new();
+        for caller in 0..8 {
+            let (address, rotated) = (world.gateway.address, rotated.subscribe());
+            callers.push(tokio::spawn(async move {
+                let mut connection = Caller::connect(address).await;
+                let mut after = 0;
+                // Until twenty more came after the rotation.
+                for n in 0.. {
+                    after += u32::from(*rotated.borrow());
+                    if after > 20 {
+                        break;
+                    }
+                    let id = id(caller * 1_000_000 + n);
+                    connection.send(request("GET", &format!("/calls/{id}"), &[])).await;
+                    let answer = connection.answer().await;
+                    assert_eq!((answer.status, answer.text()), (200, settled(&id)));
+                }
+            }));
+        }
+        world.vendor.arrived(40).await;
+        swap(&path, "canary-after-rotation");
+        // What is under way may still bring the old key; what comes from now on may not.
+        let before = world.vendor.requests();
+        rotated.send_replace(true);
+        for caller in callers {
+            caller.await.expect("no panic");
+        }
+        let seen = world.vendor.seen();
+        let old = |seen: &Seen| seen.one("x-api-key") == "canary-before-rotation";
+        assert!(seen.iter().take(40).all(old));
+        assert!(!seen.iter().skip(before + 16).any(old), "the new key at once");
+        assert_eq!(world.get(&format!("/calls/{}", id(0))).await.cache().split(';').nth(1), Some(" hit"));
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_that_takes_only_the_new_key_fails_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    rename(&path, "canary-before-rotation");
+    let settings =
+        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
+    let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
+        "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
+        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
+    })
+    .await;
+    rename(&path, "canary-after-rotation");
+    assert_eq!(world.call(&id(1)).await.status, 200);
+    assert_eq!(world.vendor.requests(), 1, "no try was lost to the old key");
+    put(&path, "");
+    assert_eq!(world.call(&id(2)).await.status, 200, "what is no key leaves the last one in place");
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(world.call(&id(3)).await.status, 200);
+    assert_eq!(ready(&world.gateway).await.status, 503, "and is told to who runs it");
+    assert_eq!(world.vendor.requests(), 3);
 }

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout},
@@ -31,7 +32,7 @@ mod reach;
 mod sweep;
 
 use super::{
-    DiskSettings, Namespace, Totals,
+    DiskSettings, Namespace, Spans, Totals,
     record::{Head, Record, Unreadable},
     seal::Seal,
     stored::Stored,
@@ -79,8 +80,7 @@ struct Shared {
     phase: Mutex<Phase>,
     queue: Queue,
     clock: Arc<Clock>,
-    /// How long after its lifetime a call may still be served.
-    keep_stale: Duration,
+    spans: Arc<ArcSwap<Spans>>,
     /// Where calls are sealed.
     seal: Option<Arc<Seal>>,
     unread: Unread,
@@ -105,7 +105,7 @@ impl Disk {
     pub(super) fn open(
         settings: &DiskSettings,
         namespace: Namespace,
-        keep_stale: Duration,
+        spans: Arc<ArcSwap<Spans>>,
         clock: Arc<Clock>,
         seal: Option<Arc<Seal>>,
     ) -> Option<Self> {
@@ -119,7 +119,7 @@ impl Disk {
             phase: Mutex::new(Phase::On(Arc::new(base), place)),
             queue: Queue::default(),
             clock,
-            keep_stale,
+            spans,
             seal,
             unread: Unread::new(),
             capacity: settings.capacity,
@@ -312,7 +312,7 @@ impl Shared {
         match change {
             Change::Write(stored) => {
                 let record = Record::of(stored, |instant| self.clock.at(instant));
-                let value = record.encode(key, now, self.keep_stale, self.seal.as_deref());
+                let value = record.encode(key, now, self.spans.load().keep_stale, self.seal.as_deref());
                 value.map_or(Edit::Remove, Edit::Write)
             }
             Change::Remove => Edit::Remove,

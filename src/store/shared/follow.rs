@@ -47,7 +47,7 @@ impl Shared {
     /// had brought back.
     async fn put_back(&self) -> Result<(), Gone> {
         let stones: Vec<_> = self.stones.lock().stones.clone().into_iter().collect();
-        let kept_for = super::lease::ms(self.stones.kept_for);
+        let kept_for = super::lease::ms(self.stones.kept_for());
         let keys = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         for page in stones.chunks(PAGE) {
             let times: Vec<_> = page.iter().map(|(_, stone)| stone.at.to_string()).collect();

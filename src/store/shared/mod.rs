@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 mod follow;
@@ -27,7 +28,7 @@ pub(super) mod tombstones;
 use lease::{Elsewhere, Lease, Names};
 
 use super::{
-    Namespace, Terms, Totals,
+    Namespace, Spans, Terms, Totals,
     kept::Kept,
     record::{Record, Unreadable},
     seal::Seal,
@@ -61,7 +62,7 @@ pub(super) struct Shared {
     link: Arc<Link>,
     namespace: Namespace,
     clock: Arc<Clock>,
-    keep_stale: Duration,
+    spans: Arc<ArcSwap<Spans>>,
     seal: Option<Arc<Seal>>,
     unread: Unread,
     stones: tombstones::Tombstones,
@@ -81,10 +82,10 @@ pub enum Boarding {
 
 impl Shared {
     pub(super) fn new(link: Arc<Link>, terms: Terms) -> Self {
-        let Terms { namespace, keep_stale, longest, clock, seal } = terms;
-        let stones = tombstones::Tombstones::new(longest);
+        let Terms { namespace, spans, clock, seal } = terms;
+        let stones = tombstones::Tombstones::new(Arc::clone(&spans));
         let (unread, totals) = (Unread::new(), Mutex::default());
-        Self { link, namespace, clock, keep_stale, seal, unread, stones, totals }
+        Self { link, namespace, clock, spans, seal, unread, stones, totals }
     }
 
     /// What is kept for `key`, fresh or stale.
@@ -106,8 +107,9 @@ impl Shared {
             return;
         };
         let record = Record::of(stored, |instant| self.redis_time(instant).unwrap_or(used));
-        let over = record.fetched.plus(stored.lifetime).plus(self.keep_stale);
-        let value = record.encode(&place.full, used, self.keep_stale, self.seal.as_deref());
+        let keep_stale = self.spans.load().keep_stale;
+        let over = record.fetched.plus(stored.lifetime).plus(keep_stale);
+        let value = record.encode(&place.full, used, keep_stale, self.seal.as_deref());
         let Some(value) = value.map(|value| [stamp.as_bytes(), &value].concat()) else { return };
         let keys = vec![place.call, place.index, place.bytes, self.name("tombstones", b"")];
         let mut arguments = vec![place.field, value, over.0.to_string().into_bytes(), place.id];

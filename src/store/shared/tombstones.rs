@@ -7,10 +7,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
@@ -19,7 +20,7 @@ use crate::{
     call::{CacheKey, CallId, WorkspaceIndex},
     clock::UnixMillis,
     replicas::{Gone, Reply, Script},
-    store::{Erasure, namespace::digest},
+    store::{Erasure, Spans, namespace::digest},
 };
 
 /// How many are read at a time.
@@ -48,7 +49,7 @@ pub struct Told {
 
 /// What is known of erasures.
 pub(super) struct Tombstones {
-    pub(super) kept_for: Duration,
+    spans: Arc<ArcSwap<Spans>>,
     state: Mutex<Known>,
 }
 
@@ -73,8 +74,13 @@ pub(super) struct Stone {
 }
 
 impl Tombstones {
-    pub(super) fn new(kept_for: Duration) -> Self {
-        Self { kept_for, state: Mutex::default() }
+    pub(super) fn new(spans: Arc<ArcSwap<Spans>>) -> Self {
+        Self { spans, state: Mutex::default() }
+    }
+
+    /// For how long they are kept.
+    pub(super) fn kept_for(&self) -> Duration {
+        self.spans.load().longest
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
@@ -128,7 +134,7 @@ impl Shared {
         let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
         let buried = member(workspace, id.map(CallId::as_str).unwrap_or_default().as_bytes());
         let [tombstones, channel] = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
-        let kept_for = super::lease::ms(self.stones.kept_for);
+        let kept_for = super::lease::ms(self.stones.kept_for());
         if let Some(id) = id {
             let [call, index, bytes] = self.of_call(workspace, id.as_str().as_bytes());
             let keys = [tombstones, channel, call, index, bytes];

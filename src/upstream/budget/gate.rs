@@ -37,6 +37,7 @@ use crate::{
 mod ask;
 mod attend;
 mod permit;
+mod terms;
 mod turn;
 
 use ask::Asked;
@@ -52,7 +53,6 @@ const SLACK: Duration = Duration::from_secs(5);
 /// The gate before one vendor.
 pub struct Gate {
     state: Mutex<State>,
-    queue_length: usize,
     window: Option<Arc<dyn Window>>,
     /// Rings for who attends to the window: it was given up, though it is there.
     given_up: Notify,
@@ -72,6 +72,8 @@ pub struct Group {
 
 struct State {
     keys: Vec<Key>,
+    /// `budget.queue_length`
+    queue_length: usize,
     breaker: Breaker,
     /// Requests that may yet be under way to the vendor at once.
     slots: usize,
@@ -89,6 +91,8 @@ struct State {
 /// What is known of one API key.
 struct Key {
     name: Name,
+    /// Its limit, where it has one of its own.
+    own_limit: Option<u32>,
     log: Log,
     share: Share,
     /// Of the limit, what the lower lanes leave alone.
@@ -137,6 +141,7 @@ impl Gate {
         let (breaker, numbers) = (Breaker::default(), Slots::new());
         let state = State {
             keys,
+            queue_length: settings.queue_length,
             breaker,
             slots: max_concurrency,
             places: 0,
@@ -146,8 +151,8 @@ impl Gate {
             told: None,
             refused: false,
         };
-        let (state, given_up, queue_length) = (Mutex::new(state), Notify::new(), settings.queue_length);
-        Self { state, queue_length, window, given_up, journal, aloft }
+        let (state, given_up) = (Mutex::new(state), Notify::new());
+        Self { state, window, given_up, journal, aloft }
     }
 
     /// Waits for the right to send one request with this key, until `deadline` at the latest.
@@ -173,7 +178,7 @@ impl Gate {
                     }
                     Turn::Wait(_)
                         if place.is_none()
-                            && state.keys[key].queue.ahead_of(lane, None) >= self.queue_length =>
+                            && state.keys[key].queue.ahead_of(lane, None) >= state.queue_length =>
                     {
                         let refusal = Refusal::new(ErrorCode::Overloaded, "the queue for the vendor is full");
                         return Err(refusal.retry_at(now + SOON));
@@ -259,12 +264,13 @@ enum Next {
 
 impl Key {
     fn new(settings: &Settings, group: &Group, aloft: Duration) -> Self {
-        let limit = group.limit.unwrap_or(settings.requests_per_minute);
+        let (limit, reserve) = terms::of(group.limit, settings);
         Self {
             name: group.name,
+            own_limit: group.limit,
             log: Log::default(),
-            share: Share::new(limit as usize, settings.replicas_fallback, MINUTE + aloft),
-            reserve: settings.reserve.unwrap_or(limit / 3) as usize,
+            share: Share::new(limit, settings.replicas_fallback, MINUTE + aloft),
+            reserve,
             pause: Pause::default(),
             queue: Queue::default(),
             asking: 0,

@@ -17,7 +17,8 @@
 //! all have told it what they sent. From then on Redis counts everything. A log holds what the vendor may have counted
 //! in the last minute, so the same is true of the vendor.
 //!
-//! Assumed: that all have the same limit and see the same number of replicas (or `budget.replicas_fallback` says it);
+//! Assumed: that all have the same limit (one that is changed at run time has to be changed at each, and counts once it
+//! is) and see the same number of replicas (or `budget.replicas_fallback` says it);
 //! that they had heard the same last word; that Redis is gone for all of them or for none, and back for all within
 //! `settling` of the first. A Redis that refuses the scripts is as good as gone, and refuses them for all alike; one that loses what it was told, while it is
 //! there, grants nothing to a replica before that has told it again, which is a loss and a return to each. A replica that alone is cut off from Redis, while the others go on with it, may send its
@@ -79,6 +80,16 @@ impl Share {
     /// The most requests of this key in any minute, over all replicas.
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Another limit, and another word on how many share it. What was heard was said of the limit before: it is taken
+    /// for less where that is lower now, and not for more where it is higher.
+    pub(super) fn change(&mut self, limit: usize, fallback: Option<u32>) {
+        let lower_by = self.limit.saturating_sub(limit);
+        if let Some(heard) = &mut self.heard {
+            heard.left.slots = heard.left.slots.saturating_sub(lower_by);
+        }
+        (self.limit, self.fallback) = (limit, fallback);
     }
 
     /// How many replicas there are said to be. What is said soon after a loss may leave out those who are not back.

@@ -121,3 +121,72 @@ fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
     read("first-key");
     assert_eq!(groups(), [0, 1, 0]);
 }
+
+/// Another file with this key takes the place of the one at `path`, at once.
+fn swap(path: &Path, key: &str) {
+    let beside = path.with_extension("new");
+    put(&beside, key);
+    fs::rename(&beside, path).expect("renamed");
+}
+
+#[tokio::test]
+async fn a_key_file_is_read_again_where_it_has_changed_however_it_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, only) = (dir.path().join("key"), WorkspaceIndex(0));
+    for version in ["1", "2"] {
+        fs::create_dir(dir.path().join(version)).expect("a directory");
+        put(&dir.path().join(version).join("key"), &format!("key-of-version-{version}"));
+    }
+    let point = |version: &str| {
+        let beside = dir.path().join("..data.new");
+        std::os::unix::fs::symlink(dir.path().join(version), &beside).expect("a link");
+        fs::rename(&beside, dir.path().join("..data")).expect("renamed");
+    };
+    point("1");
+    std::os::unix::fs::symlink("..data/key", &path).expect("a link");
+    let credentials =
+        Credentials::open(vec![workspace("w", KeySource::File(path.clone()), None)], Vec::new())
+            .expect("opened");
+    let holds = async |key: &str| {
+        credentials.refresh(only).await;
+        credentials.key(only).occurs_in(key.as_bytes())
+    };
+    assert!(holds("key-of-version-1").await);
+    point("2");
+    assert!(holds("key-of-version-2").await, "as Kubernetes does it");
+    swap(&path, "key-put-in-place");
+    assert!(holds("key-put-in-place").await, "by a rename");
+    put(&path, "key-written-over-it");
+    assert!(holds("key-written-over-it").await, "in place");
+    put(&path, "");
+    assert!(holds("key-written-over-it").await, "what is no key leaves the last one");
+    fs::remove_file(&path).expect("removed");
+    assert!(holds("key-written-over-it").await, "and so does no file");
+    put(&path, "key-that-is-back");
+    assert!(holds("key-that-is-back").await);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
+    assert!(holds("key-that-is-back").await, "for everybody to read");
+    swap(&path, "key-kept-to-oneself");
+    assert!(holds("key-kept-to-oneself").await);
+}
+
+#[tokio::test]
+async fn a_replaced_key_is_looked_for_until_nobody_waits_for_an_answer_to_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, only) = (dir.path().join("key"), WorkspaceIndex(0));
+    put(&path, "key-before-rotation");
+    let credentials =
+        Credentials::open(vec![workspace("w", KeySource::File(path.clone()), None)], Vec::new())
+            .expect("opened");
+    let under_way = credentials.key(only);
+    swap(&path, "key-after-rotation");
+    credentials.refresh(only).await;
+    let looked_for = || {
+        let keys = credentials.keys();
+        ["before", "after"]
+            .map(|when| keys.iter().any(|key| key.occurs_in(format!("key-{when}-rotation").as_bytes())))
+    };
+    assert_eq!(looked_for(), [true, true]);
+    drop(under_way);
+    assert_eq!(looked_for(), [false, true]);
+}

@@ -2,18 +2,22 @@
 
 use std::path::Path;
 
+use arc_swap::ArcSwap;
+
 use super::*;
 use crate::{
     call::{ApiVersion, CallId, Resource, WorkspaceIndex},
     clock::Clock,
     outcome::Class,
-    store::{DiskSettings, Namespace, stored::Stored},
+    store::{DiskSettings, Namespace, Spans, stored::Stored},
 };
 
 fn open(path: &Path) -> Disk {
     let settings = DiskSettings { path: path.join("calls"), capacity: 64 << 20 };
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
-    let disk = Disk::open(&settings, namespace, Duration::from_secs(60), Arc::new(Clock::system()), None);
+    let spans = Spans { keep_stale: Duration::from_secs(60), longest: Duration::from_secs(60) };
+    let spans = Arc::new(ArcSwap::from_pointee(spans));
+    let disk = Disk::open(&settings, namespace, spans, Arc::new(Clock::system()), None);
     disk.expect("a file")
 }
 

@@ -30,14 +30,15 @@ impl Gate {
     /// meanwhile, for nobody knows whether the slot is taken. A window that refuses is gone: it may do so for long.
     pub(super) async fn ask(&self, permit: &mut Permit, lane: Lane, deadline: Instant) -> Asked {
         let Some(window) = &self.window else { return Asked::Granted };
-        let ask = {
-            let state = self.lock();
-            let key = &state.keys[permit.key];
-            let limit = key.share.limit();
-            let reserve = key.reserve_of(lane, limit);
-            Ask { budget: permit.budget, slot: permit.slot, limit, reserve, aloft: self.aloft }
-        };
         loop {
+            // Each time: the limit may have been changed since it was asked before.
+            let ask = {
+                let state = self.lock();
+                let key = &state.keys[permit.key];
+                let limit = key.share.limit();
+                let reserve = key.reserve_of(lane, limit);
+                Ask { budget: permit.budget, slot: permit.slot, limit, reserve, aloft: self.aloft }
+            };
             let taken = window.take(ask).await;
             let now = Instant::now();
             match taken {

@@ -72,6 +72,12 @@ impl Permit {
         Self { gate, key, budget, slot, ahead_after_pause, tries_circuit, asking, shared, probe, fate }
     }
 
+    /// Whose budget it is of: the place of the group that it was asked for with.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        self.key
+    }
+
     /// The request leaves now. From here on it counts, even if nothing more is ever heard of it.
     pub fn sent(&mut self) {
         self.fate = Fate::Sent;

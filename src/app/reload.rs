@@ -1,0 +1,154 @@
+//! Applies a reload: reads the configuration again, puts in force what can change, reads the key files again.
+//!
+//! What changes is decided by `settings`; here it is handed to the parts. It promises that nothing changes where anything
+//! is wrong with what was read, and that reloads come one after the other.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use crate::{
+    admin::reload::{Configuration, Reloaded},
+    downstream::sampled::Sampled,
+    lookup::Lookup,
+    settings::{Loaded, Problem, Settings},
+    telemetry::Control,
+    upstream::credentials::{Credentials, KeySource, Reread},
+};
+
+/// How long the configuration may take to be read: a pipe that nobody writes to has no end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the configuration came from, and the log, which is set up before it.
+pub struct Sources {
+    /// Reads the configuration as it was read at the start: the same files, the environment of then. May block.
+    pub load: Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>,
+    /// Changes the log, where there is one.
+    pub log: Option<Control>,
+}
+
+/// Reloads one gateway.
+pub struct Reloader {
+    in_force: ArcSwap<Settings>,
+    sources: OnceLock<Sources>,
+    turn: Mutex<()>,
+    lookup: Arc<Lookup>,
+    credentials: Arc<Credentials>,
+    hits: Arc<Sampled>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        settings: Settings,
+        lookup: Arc<Lookup>,
+        credentials: Arc<Credentials>,
+        hits: Arc<Sampled>,
+    ) -> Self {
+        let (in_force, sources, turn) = (ArcSwap::from_pointee(settings), OnceLock::new(), Mutex::new(()));
+        Self { in_force, sources, turn, lookup, credentials, hits }
+    }
+
+    /// Says where the configuration came from; once. Without that only key files are read again.
+    pub fn reads_from(&self, sources: Sources) {
+        let _ = self.sources.set(sources);
+    }
+
+    /// Reads everything again, and puts in force what can change; what comes of it is logged. It goes on where it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each; then nothing has changed.
+    pub async fn reload(self: Arc<Self>) -> Result<Reloaded, Vec<String>> {
+        let reload = tokio::task::spawn_blocking(move || self.reload_now());
+        match timeout(PATIENCE, reload).await {
+            Ok(Ok(reloaded)) => reloaded,
+            Ok(Err(_)) => Err(refused(vec!["the reload ended unexpectedly".to_owned()])),
+            Err(_) => Err(refused(vec!["the configuration is still being read; ask again".to_owned()])),
+        }
+    }
+
+    fn reload_now(&self) -> Result<Reloaded, Vec<String>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reloaded = match self.sources.get() {
+            Some(sources) => self.settings(sources).map_err(refused)?,
+            None => Reloaded::default(),
+        };
+        reloaded.changed.extend(self.keys());
+        for path in &reloaded.unchanged_until_restart {
+            tracing::warn!(setting = path, "this setting keeps its value until the gateway is started again");
+        }
+        tracing::info!(changed = reloaded.changed.join(" "), "reloaded");
+        Ok(reloaded)
+    }
+
+    fn settings(&self, sources: &Sources) -> Result<Reloaded, Vec<String>> {
+        let lines = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let loaded = (sources.load)().map_err(lines)?;
+        let old = self.in_force.load_full();
+        let reload = old.reloaded(loaded.settings);
+        let new = reload.settings;
+        // First, for it is the only one that can fail.
+        if let Some(log) = sources.log.as_ref().filter(|_| new.log != old.log) {
+            log.apply(&new.log).map_err(|error| vec![error.to_string()])?;
+        }
+        self.hits.change(new.log.hits);
+        if new.lookup != old.lookup {
+            self.lookup.change_policy(new.lookup.clone());
+        }
+        if new.budget != old.budget {
+            self.lookup.upstream().change_budget(&new.budget);
+        }
+        self.in_force.store(Arc::new(new));
+        for notice in loaded.notices {
+            tracing::info!("{notice}");
+        }
+        Ok(Reloaded { changed: reload.changed, unchanged_until_restart: reload.until_restart })
+    }
+
+    /// Reads the key files again; the paths of the settings that name those with another key.
+    fn keys(&self) -> Vec<String> {
+        let settings = self.in_force.load();
+        let files = settings.workspaces.iter().zip(self.credentials.workspaces()).enumerate();
+        let files = files.filter(|(_, (settings, _))| matches!(settings.source, KeySource::File(_)));
+        let reread = |(at, (_, workspace))| match self.credentials.read_again(workspace) {
+            Reread::Unchanged => None,
+            Reread::Changed => Some(format!("workspaces[{at}].api_key_file")),
+            Reread::Unreadable(error) => {
+                let name = self.credentials.name(workspace);
+                tracing::warn!(workspace = name, %error, "the key file gives no key: the last one is used on");
+                None
+            }
+        };
+        files.filter_map(reread).collect()
+    }
+}
+
+/// Says in the log why nothing was reloaded.
+fn refused(problems: Vec<String>) -> Vec<String> {
+    for problem in &problems {
+        tracing::error!(problem, "not reloaded: the configuration is as it was");
+    }
+    problems
+}
+
+impl Configuration for Reloader {
+    fn shown(&self) -> String {
+        self.in_force.load().effective.to_string()
+    }
+
+    fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<Reloaded, Vec<String>>> {
+        Box::pin(Self::reload(self))
+    }
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}

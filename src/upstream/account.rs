@@ -1,0 +1,72 @@
+//! Which key a request is sent with, and on whose account.
+//!
+//! A key may change between a request's turn and its departure. It then leaves with the new key, and with a permit of
+//! the budget that this one draws on: what was granted on another's account would be counted where the vendor does not
+//! count it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    Upstream,
+    budget::{self, Lane, gate::Permit},
+    credentials::{ApiKey, Reread},
+};
+use crate::{call::WorkspaceIndex, outcome::Refusal};
+
+impl Upstream {
+    /// Holds all keys to these settings from now on. Who waits already waits as long as was said when it came.
+    pub fn change_budget(&self, budget: &budget::Settings) {
+        self.queue_timeout.store(Arc::new(budget.queue_timeout));
+        self.gate.change(budget);
+    }
+
+    /// The key to send now, with a permit of its budget: the one that is there, unless the key has come to draw on
+    /// another.
+    pub(super) async fn on_account(
+        &self,
+        workspace: WorkspaceIndex,
+        mut permit: Permit,
+        lane: &impl Fn() -> Lane,
+        deadline: Instant,
+    ) -> Result<(Arc<ApiKey>, Permit), Refusal> {
+        loop {
+            self.credentials.refresh(workspace).await;
+            let held = self.credentials.held(workspace);
+            if held.group == permit.group() {
+                return Ok((held.key, permit));
+            }
+            drop(permit);
+            permit = self.gate.permit(held.group, lane(), deadline).await?;
+        }
+    }
+
+    /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute
+    /// has passed.
+    #[must_use]
+    pub fn rejected(&self, now: Instant) -> Vec<&str> {
+        // The file may have been changed since, and nobody has asked with the new key yet.
+        let still = |(workspace, key): &(WorkspaceIndex, Arc<ApiKey>)| {
+            !matches!(self.credentials.reread(*workspace, key), Reread::Changed)
+        };
+        let rejected = self.rejections.current(now).into_iter().filter(still);
+        rejected.map(|(workspace, _)| self.credentials.name(workspace)).collect()
+    }
+
+    /// Whether there is another key by now than the one that was rejected.
+    pub(super) fn has_another_key(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> bool {
+        let name = self.credentials.name(workspace);
+        match self.credentials.reread(workspace, rejected) {
+            Reread::Changed => {
+                tracing::info!(workspace = name, "the key was rejected, and there is another one by now");
+                true
+            }
+            Reread::Unchanged => false,
+            Reread::Unreadable(error) => {
+                tracing::warn!(workspace = name, %error, "the key was rejected, and its file cannot be read again");
+                false
+            }
+        }
+    }
+}

@@ -24,7 +24,8 @@ use crate::{
     },
     drain::{self, Ended, Gate, Signals},
     lookup::Lookup,
-    metrics::Metrics,
+    metrics::{Latest, Metrics},
+    outcome::Tier,
     replicas::{self, Link},
     settings::Settings,
     store::{self, DiskSettings, Namespace, Seal, SealError, Store, Terms},
@@ -37,21 +38,16 @@ use crate::{
     },
 };
 
+mod limits;
 mod reload;
 
 pub use reload::{Reloader, Sources};
-
-/// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// How long the operators' endpoints may take to finish what is under way, at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What is published among the replicas, and listened to.
 const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, budget::shared::CHANNEL];
-
-/// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
-const DESCRIPTORS_BESIDE: usize = 32;
 
 /// What the gateway finds around it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,7 +139,7 @@ impl App {
         vendor: Arc<dyn Vendor>,
     ) -> Result<Self, BindError> {
         let in_force = settings.clone();
-        let (limits, admin_limits) = limits(&settings, surroundings)?;
+        let (limits, admin_limits) = limits::limits(&settings, surroundings)?;
         let workspaces = settings.workspaces.iter().map(|one| one.workspace_id.clone()).collect();
         let seal = settings.store.encryption_key_file.as_deref();
         let seal = seal.map(|path| Seal::open_file(path, &settings.trusted_key_dirs)).transpose();
@@ -159,6 +155,8 @@ impl App {
         };
         let namespace = Namespace { origin, workspaces };
         let metrics = Arc::new(Metrics::new());
+        let latest = Arc::new(Latest::new());
+        let capacities = capacities(&settings.store);
         let ties = Ties {
             window: link.clone().map(|link| Arc::new(link) as Arc<dyn Window>),
             journal: journal(settings.store.disk.as_ref(), settings.upstream.response_timeout, &clock).await,
@@ -198,6 +196,9 @@ impl App {
             clock: Arc::clone(&clock),
             configuration: Arc::clone(&reloader) as Arc<dyn admin::reload::Configuration>,
             connections: Arc::clone(&connections),
+            latest: Arc::clone(&latest),
+            capacities,
+            replicas: link.as_ref().map(|link| link.state()),
         });
         let hosts = settings.listen.allowed_hosts;
         let internal = Internal::new(handler::Parts {
@@ -206,6 +207,7 @@ impl App {
             hosts: hosts.clone(),
             clock,
             metrics,
+            latest,
             hits,
         });
         let beside = || Arc::new(AtomicUsize::new(0));
@@ -324,6 +326,12 @@ impl Gate for Stages {
     }
 }
 
+/// What each tier of the store may hold, in bytes, where that is for us to say.
+fn capacities(store: &store::Settings) -> Vec<(Tier, u64)> {
+    let disk = store.disk.as_ref().map(|disk| (Tier::Disk, disk.capacity));
+    std::iter::once((Tier::Memory, store.capacity)).chain(disk).collect()
+}
+
 /// The link to the other replicas of gateways before the same vendor.
 async fn link(
     replicas: &replicas::Settings,
@@ -353,34 +361,6 @@ async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, Bin
         listeners.push(Listener::bind(address, mode).await.map_err(BindError::Listen)?);
     }
     Ok(listeners)
-}
-
-/// The limits of the internal endpoint and of each of the operators': as set, or fewer connections where the system has
-/// not that many descriptors. Those for the vendor are set aside, or callers could take them all and nothing would ever
-/// be answered.
-fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Limits), BindError> {
-    let limits = settings.listen.limits;
-    let with = |max_connections| Limits { max_connections, ..limits };
-    let Some(descriptors) = surroundings.descriptors else { return Ok((limits, with(ADMIN_CONNECTIONS))) };
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let operators = ADMIN_CONNECTIONS.min(descriptors / 8);
-    // Twice what may be under way: a connection that is being closed still holds its descriptor.
-    let aside = DESCRIPTORS_BESIDE + 2 * operators + 2 * settings.upstream.max_concurrency;
-    let left = descriptors.saturating_sub(aside);
-    if left >= limits.max_connections {
-        return Ok((limits, with(operators)));
-    }
-    // With very few, a quarter of what there is must do for callers.
-    let callers = left.max(descriptors / 4).min(limits.max_connections);
-    if callers == 0 || operators == 0 {
-        return Err(BindError::Descriptors(descriptors as u64));
-    }
-    tracing::warn!(
-        descriptors,
-        max_connections = callers,
-        "the limit of open files is too low for listen.max_connections; fewer are accepted at once"
-    );
-    Ok((with(callers), with(operators)))
 }
 
 impl fmt::Debug for App {

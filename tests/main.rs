@@ -1,6 +1,7 @@
 //! What the gateway promises, tested from outside, and the order that its sources keep. One binary, so that it links
 //! once.
 //!
+//! - `browser`: the status page in a real Chromium, driven over the WebDriver protocol.
 //! - `disk`: what survives the process, and what becomes of a file that is not as it was left.
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
@@ -13,6 +14,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod browser;
 mod disk;
 mod gateway;
 mod house;

@@ -1,5 +1,6 @@
 //! The operators' endpoint:
 //!
+//! - `GET /`, `GET /status`: the status page, and what it shows, as JSON.
 //! - `GET /healthz`: 200 while the process serves at all.
 //! - `GET /readyz`: 200, or 503 with a line for each reason.
 //! - `GET /metrics`: all counters, as Prometheus text or OpenMetrics.
@@ -8,7 +9,7 @@
 //! - `POST /warm`: fetches calls ahead of need, and tells line by line how it goes.
 //! - `GET /config`, `POST /reload`: the settings in force, and to read them and the key files again.
 //!
-//! Beside it a read-only one for scraping over a network, with the first three and a type of its own: there is no way
+//! Beside it a read-only one for scraping over a network, with the probes and counters and a type of its own: there is no way
 //! from there to anything that changes something. The same guard stands before both as before the internal endpoint: a
 //! web page must not read the counters either.
 
@@ -17,12 +18,14 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 mod cache;
+mod page;
 mod probes;
 pub mod readiness;
 pub mod reload;
+mod status;
 mod warm;
 
 use readiness::Readiness;
@@ -31,8 +34,9 @@ use crate::{
     clock::Clock,
     downstream::{AllowedHosts, body::Content, connection::Handler, guard, problem, socket::Peer},
     lookup::Lookup,
-    metrics::Metrics,
-    outcome::{ErrorCode, Refusal},
+    metrics::{Latest, Metrics},
+    outcome::{ErrorCode, Refusal, Tier},
+    replicas,
     trace::{Trace, X_REQUEST_ID},
     upstream::credentials::Credentials,
 };
@@ -67,6 +71,12 @@ pub struct Parts {
     pub configuration: Arc<dyn reload::Configuration>,
     /// Open connections of the internal endpoint.
     pub connections: Arc<AtomicUsize>,
+    /// The latest requests.
+    pub latest: Arc<Latest>,
+    /// What each tier may hold, in bytes, where that is known.
+    pub capacities: Vec<(Tier, u64)>,
+    /// Whether the replicas' Redis can be relied on, where there is one.
+    pub replicas: Option<watch::Receiver<replicas::State>>,
 }
 
 impl Admin {
@@ -159,6 +169,9 @@ impl Parts {
         if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
+        if let Some(answer) = page::answer(self, request).await {
+            return answer.map(Asked::Answered);
+        }
         if let Some(asked) = reload::understand(request) {
             return asked.map(Asked::Configuration);
         }
@@ -168,7 +181,9 @@ impl Parts {
         match cache::understand(self, request) {
             Some(asked) => asked.map(Asked::Cache),
             None => {
-                Err(no_route("there are /healthz, /readyz, /metrics, /config, /reload, /cache and /warm"))
+                let routes =
+                    "there are /, /status, /healthz, /readyz, /metrics, /config, /reload, /cache and /warm";
+                Err(no_route(routes))
             }
         }
     }

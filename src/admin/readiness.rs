@@ -32,11 +32,17 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Why it is not ready; ready where there is nothing.
     #[must_use]
     pub fn reasons(&self, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             reasons.push("draining".to_owned());
         }
         let missing = self.credentials.missing_key_files();

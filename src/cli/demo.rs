@@ -173,6 +173,7 @@ fn invite(internal: SocketAddr, admin: SocketAddr, vendor: &Handle) -> io::Resul
         out,
         "  a list of calls       curl -i 'http://{internal}/v2/api/call-history?status=failed&limit=3'"
     )?;
+    writeln!(out, "  the status page       http://{admin}/ in a browser")?;
     writeln!(out, "  what was counted      curl -s http://{admin}/metrics")?;
     writeln!(out, "\nThe vendor's key went with none of them. Ctrl-C ends it.")?;
     out.flush()

@@ -27,7 +27,7 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
-    metrics::{Metrics, RouteLabel},
+    metrics::{Latest, Metrics, RouteLabel, latest},
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
     trace::{Trace, X_REQUEST_ID},
     upstream::credentials::Credentials,
@@ -57,6 +57,8 @@ pub struct Parts {
     pub clock: Arc<Clock>,
     /// Where every request is counted.
     pub metrics: Arc<Metrics>,
+    /// The latest requests, for the status page.
+    pub latest: Arc<Latest>,
     /// `log.hits`: the share of hits that get a line.
     pub hits: Arc<Sampled>,
 }
@@ -192,6 +194,9 @@ impl Parts {
         let took = visit.started.elapsed();
         let label = what.outcome.label();
         self.metrics.request(visit.label, label, response.status(), took);
+        if self.latest.wants(label, visit.started) {
+            self.latest.note(noted(visit, response.status().as_u16(), what, took));
+        }
         if label != CacheLabel::Hit || self.hits.picks() {
             let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
             log(visit, response.status().as_u16(), bytes, what, took);
@@ -237,7 +242,24 @@ impl Drop for Departure<'_> {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
         }
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
+        self.endpoint.latest.note(noted(&visit, CLIENT_CLOSED_REQUEST, &what, took));
         log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took);
+    }
+}
+
+/// A request, as far as the status page shows it.
+#[cold]
+fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest::Request {
+    let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    latest::Request {
+        at: visit.started,
+        route: visit.label,
+        id: visit.ask.as_ref().and_then(CacheKey::call_id).map(|id| id.as_str().to_owned()),
+        cache: what.outcome.label(),
+        reason: what.refusal.map(|r| r.code.as_str()).or_else(|| what.outcome.reason()),
+        status,
+        took,
+        agent: agent.map(latest::shortened),
     }
 }
 

@@ -50,7 +50,7 @@ impl Families {
     }
 
     /// Every pair of labels with its place.
-    fn all_requests(&self) -> impl Iterator<Item = (RouteLabel, CacheLabel, &Requests)> {
+    pub(super) fn all_requests(&self) -> impl Iterator<Item = (RouteLabel, CacheLabel, &Requests)> {
         RouteLabel::ALL.into_iter().flat_map(move |route| {
             CacheLabel::ALL.into_iter().map(move |cache| (route, cache, self.requests(route, cache)))
         })
@@ -168,9 +168,14 @@ impl ByStatus {
 
     /// What was counted, by the status as text.
     fn counted(&self) -> impl Iterator<Item = (String, u64)> {
-        self.0.iter().enumerate().filter_map(|(place, counter)| {
+        self.numbers().map(|(status, n)| (status.to_string(), n))
+    }
+
+    /// What was counted, by the status.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (u16, u64)> {
+        (Self::FIRST as u16..).zip(&self.0).filter_map(|(status, counter)| {
             let n = counter.load(Relaxed);
-            (n > 0).then(|| ((place + Self::FIRST).to_string(), n))
+            (n > 0).then_some((status, n))
         })
     }
 }
@@ -192,7 +197,7 @@ impl ByError {
     }
 
     /// What was counted, by the error's word.
-    fn counted(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn counted(&self) -> Vec<(&'static str, u64)> {
         let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.iter().map(|(code, n)| (*code, *n)).collect()
     }

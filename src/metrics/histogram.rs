@@ -65,6 +65,17 @@ impl Histogram {
         self.buckets.iter().chain([&self.beyond]).all(|bucket| bucket.load(Relaxed) == 0)
     }
 
+    /// The upper bounds in seconds, the last one infinite, with how many were so long or shorter; and the sum in seconds.
+    pub(super) fn cumulative(&self) -> (Vec<(f64, u64)>, f64) {
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+        let mut count = 0;
+        let up_to = bounds.zip(self.buckets.iter().chain([&self.beyond])).map(|(bound, bucket)| {
+            count += bucket.load(Relaxed);
+            (bound, count)
+        });
+        (up_to.collect(), seconds(self.sum.load(Relaxed)))
+    }
+
     /// Writes the classic buckets, in seconds.
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
         let mut count = 0;

@@ -24,9 +24,13 @@ use crate::outcome::{CacheLabel, ErrorCode};
 mod exposition;
 mod families;
 mod histogram;
+pub mod latest;
 mod snapshot;
+mod totals;
 
+pub use latest::Latest;
 pub use snapshot::{EvictionReason, Snapshot, TierUse};
+pub use totals::Totals;
 
 use families::Families;
 

@@ -4,7 +4,7 @@
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
 //! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
 //! vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
-//! many callers at once, `sockets` about where it listens, `admin_cache` about what operators see and forget, `warm`
+//! many callers at once, `sockets` about where it listens, `admin_cache` and `status` about what operators see and forget, `warm`
 //! about what they have fetched ahead of need, `ending`, `secrets`, `commands`, `warm_command` and `doctor` about the
 //! program itself.
 
@@ -33,6 +33,7 @@ mod secrets;
 mod shifted;
 mod sockets;
 mod stale;
+mod status;
 mod tls;
 pub(crate) mod vendor;
 mod warm;

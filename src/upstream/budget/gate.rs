@@ -110,6 +110,8 @@ struct Key {
 /// What the metrics show of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyState {
+    /// Requests that may leave within a minute, from all replicas together.
+    pub limit: usize,
     /// Requests that may leave now.
     pub remaining: usize,
     /// What is left of a pause.
@@ -231,8 +233,11 @@ impl Gate {
         let mut state = self.lock();
         state.notice(now);
         let standing = state.standing;
-        let look =
-            |key: &mut Key| KeyState { remaining: key.remaining(standing, now), pause: key.pause.left(now) };
+        let look = |key: &mut Key| KeyState {
+            limit: key.share.limit(),
+            remaining: key.remaining(standing, now),
+            pause: key.pause.left(now),
+        };
         state.keys.iter_mut().map(look).collect()
     }
 

@@ -1,0 +1,38 @@
+//! How many connections each endpoint may have, by the settings and by what the system allows. Pure but for a warning.
+
+use super::{BindError, Surroundings};
+use crate::{downstream::Limits, settings::Settings};
+
+/// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
+const DESCRIPTORS_BESIDE: usize = 32;
+
+/// The limits of the internal endpoint and of each of the operators': as set, or fewer connections where the system has
+/// not that many descriptors. Those for the vendor are set aside, or callers could take them all and nothing would ever
+/// be answered.
+pub(super) fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Limits), BindError> {
+    let limits = settings.listen.limits;
+    let with = |max_connections| Limits { max_connections, ..limits };
+    let Some(descriptors) = surroundings.descriptors else { return Ok((limits, with(ADMIN_CONNECTIONS))) };
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let operators = ADMIN_CONNECTIONS.min(descriptors / 8);
+    // Twice what may be under way: a connection that is being closed still holds its descriptor.
+    let aside = DESCRIPTORS_BESIDE + 2 * operators + 2 * settings.upstream.max_concurrency;
+    let left = descriptors.saturating_sub(aside);
+    if left >= limits.max_connections {
+        return Ok((limits, with(operators)));
+    }
+    // With very few, a quarter of what there is must do for callers.
+    let callers = left.max(descriptors / 4).min(limits.max_connections);
+    if callers == 0 || operators == 0 {
+        return Err(BindError::Descriptors(descriptors as u64));
+    }
+    tracing::warn!(
+        descriptors,
+        max_connections = callers,
+        "the limit of open files is too low for listen.max_connections; fewer are accepted at once"
+    );
+    Ok((with(callers), with(operators)))
+}

@@ -26,6 +26,8 @@ use progress::Progress;
 
 /// The arguments of `callgate warm`.
 #[derive(Clone, Debug, clap::Args)]
+// Else clap names a group after the type, and the arguments of `health` within are another `Args`.
+#[group(skip)]
 pub struct Args {
     /// Call ids, one a line; `-` for standard input
     #[arg(value_name = "FILE")]

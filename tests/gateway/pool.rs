@@ -146,14 +146,19 @@ async fn a_401_reads_the_key_file_again_and_tries_once_more_if_it_changed() {
     );
     let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
         "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
+        _ if seen.id() == id(2) => Play::Held(answer("401 Unauthorized", "", "{}")),
         _ => Play::Send(answer("401 Unauthorized", "", "{}")),
     })
     .await;
     let refused = (502, "upstream_credentials_rejected".to_owned());
     assert_eq!(world.call(ID).await.problem(), refused);
     assert_eq!(world.vendor.requests(), 1, "nothing had changed");
+    let mut caller = world.gateway.connect().await;
+    caller.send(request("GET", &format!("/calls/{}", id(2)), &[])).await;
+    world.vendor.arrived(2).await;
     put(&path, "canary-after-rotation\r\n");
-    assert_eq!(world.call(ID).await.status, 200);
+    world.vendor.release();
+    assert_eq!(caller.answer().await.status, 200);
     assert_eq!(world.vendor.requests(), 3);
     assert_eq!(world.call(&id(1)).await.status, 200);
     assert_eq!(world.vendor.requests(), 4, "the new key is the key from now on");
@@ -166,9 +171,13 @@ async fn a_403_is_not_tried_again_whatever_the_file_holds() {
     put(&path, "canary-before-rotation");
     let settings =
         format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
-    let world = World::with(&settings, |_| Play::Send(answer("403 Forbidden", "", "{}"))).await;
+    let world = World::with(&settings, |_| Play::Held(answer("403 Forbidden", "", "{}"))).await;
+    let mut caller = world.gateway.connect().await;
+    caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
+    world.vendor.arrived(1).await;
     put(&path, "canary-after-rotation");
-    assert_eq!(world.call(ID).await.problem().1, "upstream_credentials_rejected");
+    world.vendor.release();
+    assert_eq!(caller.answer().await.problem().1, "upstream_credentials_rejected");
     assert_eq!(world.vendor.requests(), 1);
 }
 

@@ -5,13 +5,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     admin::reload::{Configuration, Reloaded},
@@ -37,7 +37,8 @@ pub struct Sources {
 pub struct Reloader {
     in_force: ArcSwap<Settings>,
     sources: OnceLock<Sources>,
-    turn: Mutex<()>,
+    /// One at a time. Who waits for it takes no thread, though another may hang in a read.
+    turn: Arc<Semaphore>,
     lookup: Arc<Lookup>,
     credentials: Arc<Credentials>,
     hits: Arc<Sampled>,
@@ -50,8 +51,8 @@ impl Reloader {
         credentials: Arc<Credentials>,
         hits: Arc<Sampled>,
     ) -> Self {
-        let (in_force, sources, turn) = (ArcSwap::from_pointee(settings), OnceLock::new(), Mutex::new(()));
-        Self { in_force, sources, turn, lookup, credentials, hits }
+        let (in_force, turn) = (ArcSwap::from_pointee(settings), Arc::new(Semaphore::new(1)));
+        Self { in_force, sources: OnceLock::new(), turn, lookup, credentials, hits }
     }
 
     /// Says where the configuration came from; once. Without that only key files are read again.
@@ -63,18 +64,26 @@ impl Reloader {
     /// dropped.
     ///
     /// # Errors
-    /// Everything that is wrong, a line each; then nothing has changed.
+    /// Everything that is wrong, a line each; then nothing has changed. What takes longer than ten seconds is given up on,
+    /// though it counts, and is logged, should it come to an end.
     pub async fn reload(self: Arc<Self>) -> Result<Reloaded, Vec<String>> {
-        let reload = tokio::task::spawn_blocking(move || self.reload_now());
+        let reload = async {
+            let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
+            let reload = move || {
+                let reloaded = self.reload_now();
+                drop(turn);
+                reloaded
+            };
+            tokio::task::spawn_blocking(reload).await.ok()
+        };
         match timeout(PATIENCE, reload).await {
-            Ok(Ok(reloaded)) => reloaded,
-            Ok(Err(_)) => Err(refused(vec!["the reload ended unexpectedly".to_owned()])),
-            Err(_) => Err(refused(vec!["the configuration is still being read; ask again".to_owned()])),
+            Ok(Some(reloaded)) => reloaded,
+            Ok(None) => Err(refused(vec!["the reload ended unexpectedly".to_owned()])),
+            Err(_) => Err(refused(vec!["the configuration cannot be read to its end in time".to_owned()])),
         }
     }
 
     fn reload_now(&self) -> Result<Reloaded, Vec<String>> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reloaded = match self.sources.get() {
             Some(sources) => self.settings(sources).map_err(refused)?,
             None => Reloaded::default(),

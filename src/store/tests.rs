@@ -193,3 +193,17 @@ async fn more_than_one_transaction_takes_is_erased_too() {
     assert_eq!(store.erase(&Erasure::All(None)).await, Erased { keys: MANY, pending: false });
     assert_eq!(store.totals().await[1].1.entries, 0);
 }
+
+#[test]
+fn an_erasure_is_remembered_for_as_long_as_anything_was_ever_kept() {
+    let store = Store::in_memory(1 << 20);
+    let spans = |longest| {
+        let seconds = Duration::from_secs(longest);
+        store.change_spans(Spans { keep_stale: seconds / 2, longest: seconds });
+        *store.spans.load_full()
+    };
+    assert_eq!(spans(60).longest, Duration::from_secs(60));
+    let shorter = spans(10);
+    assert_eq!((shorter.keep_stale, shorter.longest), (Duration::from_secs(5), Duration::from_secs(60)));
+    assert_eq!(spans(90).longest, Duration::from_secs(90));
+}

@@ -174,3 +174,29 @@ async fn a_vendor_that_takes_only_the_new_key_fails_nobody() {
     assert_eq!(ready(&world.gateway).await.status, 503, "and is told to who runs it");
     assert_eq!(world.vendor.requests(), 3);
 }
+
+#[tokio::test]
+async fn the_old_key_goes_nowhere_while_an_answer_to_it_is_under_way() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    rename(&path, "canary-before-rotation");
+    let settings =
+        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
+    let world = World::with(&settings, |seen| {
+        let telling = settled(seen.id()).replace("completed", "completed\",\"was\":\"canary-before-rotation");
+        match seen.one("x-api-key").as_str() {
+            "canary-after-rotation" => Play::Send(ok(telling)),
+            _ => Play::Held(ok(telling)),
+        }
+    })
+    .await;
+    let mut under_way = world.gateway.connect().await;
+    under_way.send(request("GET", &format!("/calls/{}", id(1)), &[])).await;
+    world.vendor.arrived(1).await;
+    rename(&path, "canary-after-rotation");
+    let leaked = (502, "upstream_leaked_credential".to_owned());
+    assert_eq!(world.call(&id(2)).await.problem(), leaked);
+    world.vendor.release();
+    assert_eq!(under_way.answer().await.problem(), leaked);
+    assert_eq!(world.vendor.seen()[1].one("x-api-key"), "canary-after-rotation");
+}

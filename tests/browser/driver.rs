@@ -169,13 +169,25 @@ impl Browser {
         let exchange = async {
             let mut stream = TcpStream::connect(self.address).await.expect("connected");
             stream.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.expect("an answer");
-            answer
+            // It does not close by itself, whatever it is told.
+            let mut answer = Vec::new();
+            while !is_whole(&answer) {
+                assert_ne!(stream.read_buf(&mut answer).await.expect("readable"), 0, "cut short");
+            }
+            String::from_utf8(answer).expect("text")
         };
         let answer = timeout(LONG, exchange).await.expect("in time");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
         serde_json::from_str::<Value>(body).expect("json")["value"].take()
     }
+}
+
+/// Whether an answer is there with all of its body.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length: usize = length.and_then(|length| length.trim().parse().ok()).expect("a length");
+    answer.len() >= end + 4 + length
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     records::{ongoing, settled},
     vendor::{Play, answer, ok},
-    world::{Answer, Caller, ID, KEY, PHONE, WORKSPACE, World, request},
+    world::{Answer, Caller, ID, KEY, PHONE, World, request},
 };
 
 /// Before a vendor that has one call under way, one that fails, and all others.
@@ -139,7 +139,7 @@ async fn neither_key_nor_number_nor_query_nor_body_is_shown() {
     world.get(&format!("/calls/{ID}?phone={number}")).await;
     let texts = [status(&world).await.to_string(), page(&world).await.text()];
     for text in texts {
-        for secret in [KEY, WORKSPACE, PHONE, &PHONE[1..], &number, "search", "transcript"] {
+        for secret in [KEY, PHONE, &PHONE[1..], &number, "search", "transcript"] {
             assert!(!text.contains(secret), "{secret}");
         }
     }

@@ -1,7 +1,7 @@
 //! Serves one connection: hyper between the socket and a [`Handler`], the watchdog beside it.
 //!
 //! Knows HTTP's framing and its versions, not what is asked. Promises: every request that is understood gets the
-//! handler's answer; a request with a body ends the connection; a caller that hangs up ends what its request started;
+//! handler's answer, also one that comes as the gateway is about to end; a request with a body ends the connection; a caller that hangs up ends what its request started;
 //! a connection whose time is up ends without a word, as nginx does it.
 
 use std::{
@@ -178,7 +178,8 @@ impl<F: Future<Output = Response<C>>, C: Into<Content>> Future for Respond<F> {
         if *this.head {
             strip_body(&mut response);
         }
-        if *this.close {
+        // Read now: the end may have come while the handler was at work.
+        if *this.close || exchange.is_last() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response.map(|content| ReplyBody::new(content, exchange))))
@@ -259,21 +260,25 @@ impl Driver {
         let (mut started, mut drained) = (false, false);
         let end = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended.end());
-                }
-                // HTTP/1's last answer said so already; in HTTP/2 there is no such word in an answer.
-                let mut retire =
-                    self.activity.is_http2() && self.activity.requests() >= self.limits.max_requests;
-                // Both have to be asked once, to be woken, and then only when something has changed.
+                // Before what is answered now. Both have to be asked once, to be woken, and then only when something
+                // has changed.
                 if !started || !matches!(self.stage.has_changed(), Ok(false)) {
                     started = true;
                     if cut.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(End::Cut);
                     }
-                    drained = drained || draining.as_mut().poll(cx).is_ready();
+                    if !drained && draining.as_mut().poll(cx).is_ready() {
+                        drained = true;
+                        self.activity.leave();
+                        self.watchdog.leave();
+                    }
                 }
-                retire |= drained;
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended.end());
+                }
+                // HTTP/1's last answer said so already; in HTTP/2 there is no such word in an answer.
+                let last = drained || self.activity.requests() >= self.limits.max_requests;
+                let retire = last && self.activity.is_http2();
                 if !retire || !self.watchdog.retire() {
                     match ready!(self.watchdog.poll(cx)) {
                         Finding::Unused => _ = self.watchdog.retire(),

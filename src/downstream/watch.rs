@@ -52,6 +52,8 @@ pub(super) struct Activity {
     reset: AtomicBool,
     /// HTTP/2 is spoken.
     http2: AtomicBool,
+    /// The gateway's end has begun: the next answer is the last one.
+    leaving: AtomicBool,
 }
 
 /// What a connection is doing.
@@ -103,6 +105,16 @@ impl Activity {
         self.http2.load(Relaxed)
     }
 
+    /// Has the next answer be the last one.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Whether nothing has come yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.requests() == 0 && !self.received.load(Relaxed)
+    }
+
     /// Has the connection reset when it is dropped.
     pub(super) fn reset(&self) {
         self.reset.store(true, Relaxed);
@@ -151,6 +163,11 @@ impl Exchange {
         }
         activity.exchanges.fetch_add(WORKING, Relaxed);
         Self { activity: Arc::clone(activity), share: WORKING }
+    }
+
+    /// Whether its answer has to say that it is the last one, since the gateway's end has begun.
+    pub(super) fn is_last(&self) -> bool {
+        self.activity.leaving.load(Relaxed) && !self.activity.is_http2()
     }
 
     /// What there is of the response only waits to be taken. With HTTP/1 a full socket says as much; HTTP/2's flow

@@ -25,6 +25,11 @@ use super::{
 /// How long a connection that we have ended may take to be closed by the caller as well.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Once the gateway's end has begun, how long a connection is kept after its accept or its last answer. A caller that
+/// sends just as an idle connection is closed loses its request (RFC 9112 §9.5); one that is busy sends again before
+/// this is over, is answered and is told to close. Who has been silent for longer is as likely to send later as now.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What the watchdog found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
@@ -44,6 +49,8 @@ pub(super) struct Watchdog {
     limits: Limits,
     /// The connection is to end as soon as it is unused.
     retired: bool,
+    /// The gateway's end has begun.
+    leaving: bool,
     /// What was going on at the last look, and since when.
     phase: Phase,
     since: Instant,
@@ -64,6 +71,7 @@ impl Watchdog {
             activity,
             limits,
             retired: false,
+            leaving: false,
             phase: Phase::Head,
             since: now,
             requests: 0,
@@ -81,6 +89,11 @@ impl Watchdog {
             self.since = Instant::now();
         }
         first
+    }
+
+    /// From now on the connection may be unused for a moment only.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// Looks at the connection; to be called whenever its task has run, by that task.
@@ -134,11 +147,20 @@ impl Watchdog {
 
     /// When the connection has overstayed, if nothing happens until then.
     fn deadline(&self) -> Option<(Instant, Finding)> {
+        let grace = GRACE.min(self.limits.idle_timeout);
         let (timeout, finding) = match self.phase {
+            Phase::Head if self.leaving && self.activity.is_untouched() => {
+                if self.retired {
+                    (LINGER, Finding::Lingering)
+                } else {
+                    (grace, Finding::Unused)
+                }
+            }
             Phase::Head => (self.limits.header_timeout, Finding::HeaderTimeout),
             Phase::Working => return None,
             Phase::Sending => (self.limits.write_timeout, Finding::WriteTimeout),
             Phase::Idle if self.retired => (LINGER, Finding::Lingering),
+            Phase::Idle if self.leaving => (grace, Finding::Unused),
             Phase::Idle => (self.limits.idle_timeout, Finding::Unused),
             Phase::Closing => (LINGER, Finding::Lingering),
         };

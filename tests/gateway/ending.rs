@@ -24,7 +24,7 @@ async fn a_sigterm_lets_what_is_under_way_finish_and_ends_with_status_0() {
         vendor.arrived(1).await;
         process.signal(signal);
         process.says("closed to new connections").await;
-        assert_eq!(idle.rest().await, "", "an idle connection ends at once");
+        assert_eq!(idle.rest().await, "", "an idle connection ends soon");
         // The line comes as the sockets are told to close.
         let refused = async { while TcpStream::connect(process.address).await.is_ok() {} };
         within(refused).await;

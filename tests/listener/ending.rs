@@ -41,7 +41,7 @@ async fn several_sockets_share_one_limit_and_the_peer_is_known() {
 }
 
 #[tokio::test]
-async fn draining_ends_idle_connections_at_once_and_lets_the_others_finish() {
+async fn draining_ends_idle_connections_soon_and_lets_the_others_finish() {
     for http2 in [false, true] {
         let endpoint = Endpoint::start(Limits { http2, ..roomy() }).await;
         let mut silent = endpoint.connect().await;
@@ -61,6 +61,26 @@ async fn draining_ends_idle_connections_at_once_and_lets_the_others_finish() {
         let (head, body) = answer(&mut busy).await;
         assert_eq!(body, b"released");
         assert!(head.contains("connection: close\r\n"), "{head}");
+        endpoint.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_as_draining_begins_is_answered_and_told_to_close() {
+    for http2 in [false, true] {
+        let endpoint = Endpoint::start(Limits { http2, ..roomy() }).await;
+        let mut silent = endpoint.connect().await;
+        let mut idle = endpoint.connect().await;
+        assert_eq!(ask(&mut idle, GET).await.1, b"hello");
+        assert_eq!(endpoint.open(), 2);
+        // Both come before the connections' tasks have run again.
+        endpoint.stage.send_replace(Stage::Draining);
+        for stream in [&mut idle, &mut silent] {
+            let (head, body) = ask(stream, GET).await;
+            assert_eq!(body, b"hello");
+            assert!(head.contains("connection: close\r\n"), "{head}");
+            assert_eq!(within(stream.read(&mut [0])).await.expect("closed in order"), 0);
+        }
         endpoint.ended().await;
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     downstream::{
         BindAddress, Limits, accept,
         handler::{self, Internal},
-        listener::{Listener, LocalAddress},
+        listener::{Handed, Listener, LocalAddress},
         sampled::Sampled,
         stage::Stage,
     },
@@ -50,10 +50,23 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, budget::shared::CHANNEL];
 
 /// What the gateway finds around it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Surroundings {
     /// How many descriptors this process may open, where that is known.
     pub descriptors: Option<u64>,
+    /// Sockets that were handed to this process.
+    pub sockets: Sockets,
+}
+
+/// Sockets that were handed to this process, by endpoint: where there are any, none is bound for it.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// In place of `listen.internal`.
+    pub internal: Vec<Handed>,
+    /// In place of `listen.admin`.
+    pub admin: Vec<Handed>,
+    /// In place of `listen.metrics`.
+    pub metrics: Vec<Handed>,
 }
 
 /// Why the gateway could not start.
@@ -139,7 +152,8 @@ impl App {
         vendor: Arc<dyn Vendor>,
     ) -> Result<Self, BindError> {
         let in_force = settings.clone();
-        let (limits, admin_limits) = limits::limits(&settings, surroundings)?;
+        let (limits, admin_limits) = limits::limits(&settings, surroundings.descriptors)?;
+        let sockets = surroundings.sockets;
         let workspaces = settings.workspaces.iter().map(|one| one.workspace_id.clone()).collect();
         let seal = settings.store.encryption_key_file.as_deref();
         let seal = seal.map(|path| Seal::open_file(path, &settings.trusted_key_dirs)).transpose();
@@ -214,19 +228,19 @@ impl App {
         let scraped: Vec<_> = settings.listen.metrics.map(BindAddress::Tcp).into_iter().collect();
         Ok(Self {
             internal: Endpoint {
-                listeners: bind(&settings.listen.internal, mode).await?,
+                listeners: bind(sockets.internal, &settings.listen.internal, mode).await?,
                 handler: internal,
                 limits,
                 open: connections,
             },
             admin: Endpoint {
-                listeners: bind(&settings.listen.admin, mode).await?,
+                listeners: bind(sockets.admin, &settings.listen.admin, mode).await?,
                 handler: Admin::new(Arc::clone(&operators), hosts),
                 limits: admin_limits,
                 open: beside(),
             },
             scraping: Endpoint {
-                listeners: bind(&scraped, mode).await?,
+                listeners: bind(sockets.metrics, &scraped, mode).await?,
                 handler: Scraping::new(operators),
                 limits: admin_limits,
                 open: beside(),
@@ -277,7 +291,8 @@ impl App {
         });
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
-        // A warm-up has a last line to say, which takes no time; a scraper's connection is not worth more of a wait.
+        // A warm-up has a last line to say, which takes no time; and an answer is worth waiting for; a scraper's
+        // connection is not.
         operators.send_replace(Stage::Draining);
         let mut watched = watched;
         if ended == Ended::Cut || timeout(LAST_WORDS, &mut watched).await.is_err() {
@@ -355,7 +370,11 @@ async fn journal(
     tokio::task::spawn_blocking(open).await.ok().flatten()
 }
 
-async fn bind(addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, BindError> {
+/// The listeners of an endpoint: the sockets that were handed to it, or else ones at its addresses.
+async fn bind(handed: Vec<Handed>, addresses: &[BindAddress], mode: u32) -> Result<Vec<Listener>, BindError> {
+    if !handed.is_empty() {
+        return handed.into_iter().map(|one| Listener::take(one).map_err(BindError::Listen)).collect();
+    }
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         listeners.push(Listener::bind(address, mode).await.map_err(BindError::Listen)?);

@@ -56,6 +56,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
         &["hyper::client", "hyper_util::client", "hyper_rustls"],
         &["upstream/client", "upstream/connect", "cli/"],
     ),
+    (&["listenfd"], &["cli/inherited"]),
     (&["config"], &["settings/"]),
     (&["std::env"], &["main.rs", "cli/"]),
     (

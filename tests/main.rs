@@ -8,6 +8,7 @@
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
 //! - `replicas`: the link to Redis, against a real one that goes, hangs and comes back.
 //! - `sandbox`: the simulated vendor, over its own sockets.
+//! - `service`: under a service manager: sockets that are handed over, what it is told, restarts under load.
 //! - `settings`: layers, problems and their names.
 //! - `shared`: several gateways and one Redis: what one was told, asked for, spent and was to forget, all are bound by.
 //! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
@@ -21,6 +22,7 @@ mod house;
 mod listener;
 mod replicas;
 mod sandbox;
+mod service;
 mod settings;
 mod shared;
 mod shield;

@@ -1,6 +1,6 @@
 //! How many connections each endpoint may have, by the settings and by what the system allows. Pure but for a warning.
 
-use super::{BindError, Surroundings};
+use super::BindError;
 use crate::{downstream::Limits, settings::Settings};
 
 /// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
@@ -12,10 +12,10 @@ const DESCRIPTORS_BESIDE: usize = 32;
 /// The limits of the internal endpoint and of each of the operators': as set, or fewer connections where the system has
 /// not that many descriptors. Those for the vendor are set aside, or callers could take them all and nothing would ever
 /// be answered.
-pub(super) fn limits(settings: &Settings, surroundings: Surroundings) -> Result<(Limits, Limits), BindError> {
+pub(super) fn limits(settings: &Settings, descriptors: Option<u64>) -> Result<(Limits, Limits), BindError> {
     let limits = settings.listen.limits;
     let with = |max_connections| Limits { max_connections, ..limits };
-    let Some(descriptors) = surroundings.descriptors else { return Ok((limits, with(ADMIN_CONNECTIONS))) };
+    let Some(descriptors) = descriptors else { return Ok((limits, with(ADMIN_CONNECTIONS))) };
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let operators = ADMIN_CONNECTIONS.min(descriptors / 8);
     // Twice what may be under way: a connection that is being closed still holds its descriptor.

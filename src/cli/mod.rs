@@ -13,6 +13,8 @@ pub mod doctor;
 pub(crate) mod duration;
 pub mod health;
 mod http;
+mod inherited;
+mod notify;
 mod process;
 pub mod sandbox;
 pub mod serve;

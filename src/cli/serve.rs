@@ -1,10 +1,15 @@
-//! `callgate serve`: runs the gateway until it is told to end, and reloads it on SIGHUP.
+//! `callgate serve`: runs the gateway until it is told to end, and reloads it on SIGHUP. A service manager that speaks systemd's protocol hands
+//! sockets over ([`super::inherited`]) and is told how it goes ([`super::notify`]).
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use super::{BAD_CONFIGURATION, Files, process};
+use super::{
+    BAD_CONFIGURATION, Files, inherited,
+    notify::{Announced, Notify},
+    process,
+};
 use crate::{
-    app::{App, Sources, Surroundings},
+    app::{App, Sockets, Sources, Surroundings},
     drain::Ended,
     settings::{Loaded, Settings},
 };
@@ -21,6 +26,11 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    // Before the first thread: nobody else may have a say in what these descriptors are.
+    let sockets = match inherited::take(env, loaded.settings.listen.allow_non_loopback) {
+        Ok(sockets) => sockets,
+        Err(error) => return process::fail(&error, BAD_CONFIGURATION),
+    };
     let log = match process::log(&loaded.settings.log, env) {
         Ok(log) => log,
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
@@ -28,9 +38,11 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     process::keep_from_dumps();
     // The environment of now: a process's own does not change.
     let (args, env) = (args.clone(), env.clone());
+    let notify = Notify::open(&env);
     let load = Box::new(move || Settings::load(&args.config, &env));
     let sources = Sources { load, log: Some(log.control()) };
-    let ended = process::run_to_end(serve(loaded, sources)).map_err(|e| e.to_string()).flatten();
+    let ended = process::run_to_end(serve(loaded, sockets, notify, sources));
+    let ended = ended.map_err(|e| e.to_string()).flatten();
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,14 +50,15 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-async fn serve(loaded: Loaded, sources: Sources) -> Result<(), String> {
+async fn serve(loaded: Loaded, sockets: Sockets, notify: Notify, sources: Sources) -> Result<(), String> {
     let mut hangups = process::Hangups::listen().map_err(|e| e.to_string())?;
     let Loaded { settings, notices, .. } = loaded;
     for notice in notices {
         tracing::info!("{notice}");
     }
-    let mut signals = process::Terminations::listen().map_err(|e| e.to_string())?;
-    let surroundings = Surroundings { descriptors: process::raise_descriptors() };
+    let signals = process::Terminations::listen().map_err(|e| e.to_string())?;
+    let surroundings = Surroundings { descriptors: process::raise_descriptors(), sockets };
+    let mut signals = Announced::new(signals, &notify, &settings.drain);
     let app = App::bind(settings, surroundings).await.map_err(|e| e.to_string())?;
     let reloader = app.reloader();
     reloader.reads_from(sources);
@@ -65,7 +78,13 @@ async fn serve(loaded: Loaded, sources: Sources) -> Result<(), String> {
     for address in app.metrics_addresses() {
         tracing::info!(%address, "metrics endpoint listening");
     }
-    match app.run(&mut signals).await {
+    let internal: Vec<_> = app.internal_addresses().map(ToString::to_string).collect();
+    notify.ready(&format!("answering on {}", internal.join(", ")));
+    let ended = tokio::select! {
+        ended = app.run(&mut signals) => ended,
+        never = notify.beat() => match never {},
+    };
+    match ended {
         Ended::InOrder => tracing::info!("ended in order"),
         Ended::Cut => tracing::warn!("ended with requests under way"),
     }

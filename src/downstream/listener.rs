@@ -2,7 +2,8 @@
 //!
 //! Knows addresses, socket options and files, and nothing of HTTP or of what becomes of a connection: that is
 //! [`super::accept`]. Promises: nobody can connect to a Unix socket before its permission bits stand; a live socket
-//! and a file that is no socket are never touched; the file is removed at the end, if it is still ours.
+//! and a file that is no socket are never touched; the file is removed at the end, if it is still ours. A socket that
+//! was handed to this process is served as it is, and its file stays.
 
 use std::{
     fmt, fs, io,
@@ -50,6 +51,16 @@ pub struct Listener {
     socket: Bound,
 }
 
+/// A socket that somebody else has bound and listens on. Whoever holds it beside this process goes on doing so when
+/// this process closes it: who connects in between waits in its backlog.
+#[derive(Debug)]
+pub enum Handed {
+    /// A TCP socket.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
@@ -73,6 +84,28 @@ impl Listener {
                 .await
                 .map_err(|error| in_context(&format_args!("unix:{}", path.display()), &error)),
         }
+    }
+
+    /// Serves a socket that was handed to this process, in place of one that it binds.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take(socket: Handed) -> io::Result<Self> {
+        let (address, socket) = match socket {
+            Handed::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                let socket = TcpListener::from_std(socket)?;
+                (LocalAddress::Tcp(socket.local_addr()?), Bound::Tcp(socket))
+            }
+            Handed::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let socket = UnixListener::from_std(socket)?;
+                // One without a file has a name of its own kind, which nothing here asks for.
+                let path = socket.local_addr()?.as_pathname().map(Path::to_owned);
+                (LocalAddress::Unix(path.unwrap_or_default()), Bound::Unix(socket))
+            }
+        };
+        Ok(Self { address, _file: None, socket })
     }
 
     /// Where it listens.

@@ -49,6 +49,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// `listen.unix_mode`, the permission bits of a socket file.
     pub unix_mode: u32,
+    /// `listen.allow_non_loopback`: holds for sockets that were handed to this process as well.
+    pub allow_non_loopback: bool,
     /// `listen.allowed_hosts`
     pub allowed_hosts: AllowedHosts,
     /// What each connection is held to.

@@ -177,6 +177,7 @@ fn assemble(
             admin: v.addresses("listen.admin")?.clone(),
             metrics: v.address("listen.metrics").copied(),
             unix_mode: *v.mode("listen.unix_mode")?,
+            allow_non_loopback: *v.flag("listen.allow_non_loopback")?,
             allowed_hosts: v.hosts("listen.allowed_hosts")?.clone(),
             limits: downstream::Limits {
                 max_connections: v.count("listen.max_connections")?,

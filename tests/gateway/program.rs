@@ -60,7 +60,13 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, and waits until it listens.
     pub(crate) async fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).spawn().expect("started");
+        command.stdout(Stdio::null());
+        Self::start_as_is(command).await
+    }
+
+    /// The same with its own standard output.
+    pub(crate) async fn start_as_is(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("started");
         let mut pipe = child.stderr.take().expect("standard error");
         let (said, mut stderr) = watch::channel(String::new());
         let reader = thread::spawn(move || {

@@ -76,3 +76,27 @@ async fn http2_ends_when_it_is_silent_unused_or_takes_nothing() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn draining_sends_goaway_and_lets_a_stream_finish() {
+    let endpoint = Endpoint::start(Limits { http2: true, ..roomy() }).await;
+    let io = TokioIo::new(endpoint.connect().await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("http/2");
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().uri("http://localhost/held").body(Empty::<Bytes>::new());
+    let answer = tokio::spawn(sender.send_request(request.expect("a request")));
+    within(endpoint.held.arrived.notified()).await;
+    endpoint.stage.send_replace(Stage::Draining);
+    // What GOAWAY does to a client: no further stream is begun.
+    let another =
+        || Request::builder().uri("http://localhost/").body(Empty::<Bytes>::new()).expect("a request");
+    while within(sender.send_request(another())).await.is_ok() {}
+    endpoint.held.released.notify_one();
+    let response = within(answer).await.expect("no panic").expect("answered");
+    assert!(!response.headers().contains_key("connection"), "HTTP/2 has no such field");
+    let body = within(response.into_body().collect()).await.expect("a body").to_bytes();
+    assert_eq!(body, "released");
+    let _ = within(connection).await.expect("no panic");
+    endpoint.ended().await;
+}

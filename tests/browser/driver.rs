@@ -115,7 +115,7 @@ impl Browser {
         self.command("execute/sync", json!({"script": script, "args": []})).await
     }
 
-    /// Waits until an expression is true. The page asks itself at every frame and whenever it has to draw.
+    /// Waits until an expression is true, which the browser looks at every 20 ms until the driver gives up.
     pub(super) async fn until(&self, expression: &str) {
         let script = format!(
             "const done = arguments[0], look = () => ({expression}) ? done(true) : setTimeout(look, 20); look();"

@@ -1,5 +1,5 @@
-//! `callgate serve`: runs the gateway until it is told to end, and reloads it on SIGHUP. A service manager that speaks systemd's protocol hands
-//! sockets over (`inherited`) and is told how it goes (`notify`).
+//! `callgate serve`: runs the gateway until it is told to end, and reloads it on SIGHUP. A service manager that speaks
+//! systemd's protocol hands sockets over (`inherited`) and is told how it goes (`notify`).
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 

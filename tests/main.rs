@@ -12,6 +12,7 @@
 //! - `settings`: layers, problems and their names.
 //! - `shared`: several gateways and one Redis: what one was told, asked for, spent and was to forget, all are bound by.
 //! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
+//! - `watch`: what Prometheus, a collector of traces and the description of the endpoints show of the gateway.
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
@@ -26,3 +27,4 @@ mod service;
 mod settings;
 mod shared;
 mod shield;
+mod watch;

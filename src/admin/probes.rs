@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{Parts, READ, Refused, body};
 use crate::{
-    metrics::{EvictionReason, Snapshot, TierUse},
-    upstream::breaker::Circuit,
+    metrics::{EvictionReason, Snapshot, TierUse, WorkspaceBudget},
+    upstream::{breaker::Circuit, budget::gate::KeyState},
 };
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -53,6 +53,14 @@ async fn metrics(parts: &Parts, request: &Request<()>) -> Response<Bytes> {
     let now = Instant::now();
     let upstream = parts.lookup.upstream();
     let budgets = upstream.budgets(now);
+    let rejected = upstream.rejected(now);
+    let budget = |(name, key): &(&str, KeyState)| WorkspaceBudget {
+        workspace: (*name).to_owned(),
+        remaining: key.remaining as u64,
+        limit: key.limit as u64,
+        waiting: key.waiting as u64,
+        rejected: rejected.contains(name),
+    };
     let snapshot = Snapshot {
         connections: parts.connections.load(Ordering::Relaxed) as u64,
         tiers: tiers.collect(),
@@ -62,12 +70,15 @@ async fn metrics(parts: &Parts, request: &Request<()>) -> Response<Bytes> {
             (EvictionReason::Purged, store.purged()),
         ],
         cooldown: budgets.iter().map(|(_, key)| key.pause).max().unwrap_or_default(),
-        budgets: budgets.iter().map(|(name, key)| ((*name).to_owned(), key.remaining as u64)).collect(),
+        budgets: budgets.iter().map(budget).collect(),
         circuit: match upstream.circuit(now) {
             Circuit::Closed => 0,
             Circuit::HalfOpen => 1,
             Circuit::Open => 2,
         },
+        ready: parts.readiness.reasons(now).is_empty(),
+        beyond: store.beyond_memory(),
+        replicas: store.replicas(),
     };
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let (content_type, text) = parts.metrics.render(accept, snapshot);

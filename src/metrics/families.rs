@@ -20,11 +20,14 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{RouteLabel, histogram::Histogram};
+use super::{
+    RouteLabel,
+    histogram::{Histogram, UPSTREAM},
+};
 use crate::outcome::{CacheLabel, ErrorCode};
 
 /// Everything that is counted here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Families {
     requests: [[Requests; CacheLabel::ALL.len()]; RouteLabel::ALL.len()],
     pub(super) upstream_by_status: ByStatus,
@@ -41,6 +44,21 @@ pub(super) struct Families {
 pub(super) struct Requests {
     pub(super) by_status: ByStatus,
     pub(super) duration: Histogram,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        Self {
+            requests: Default::default(),
+            upstream_by_status: ByStatus::default(),
+            upstream_by_error: ByError::default(),
+            upstream_duration: Histogram::of(&UPSTREAM),
+            upstream_in_flight: AtomicI64::new(0),
+            upstream_retries: AtomicU64::new(0),
+            budget_wait: Histogram::of(&UPSTREAM),
+            budget_rejected: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Families {

@@ -11,51 +11,86 @@ use std::{
 
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
-/// The upper bounds in nanoseconds, each included: from a hit, some ten microseconds, to the longest wait.
-const BOUNDS: [u64; 21] = {
-    const US: u64 = 1_000;
-    const MS: u64 = 1_000 * US;
-    const S: u64 = 1_000 * MS;
-    [
-        10 * US,
-        25 * US,
-        50 * US,
-        100 * US,
-        250 * US,
-        500 * US,
-        MS,
-        2_500 * US,
-        5 * MS,
-        10 * MS,
-        25 * MS,
-        50 * MS,
-        100 * MS,
-        250 * MS,
-        500 * MS,
-        S,
-        2_500 * MS,
-        5 * S,
-        10 * S,
-        30 * S,
-        60 * S,
-    ]
-};
+const US: u64 = 1_000;
+const MS: u64 = 1_000 * US;
+const S: u64 = 1_000 * MS;
+
+/// The upper bounds for callers' requests, in nanoseconds, each included: from a hit, some microseconds, to the longest
+/// wait.
+pub(super) static REQUEST: [u64; 22] = [
+    2_500,
+    5 * US,
+    10 * US,
+    25 * US,
+    50 * US,
+    100 * US,
+    250 * US,
+    500 * US,
+    MS,
+    2_500 * US,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    S,
+    2_500 * MS,
+    5 * S,
+    15 * S,
+    60 * S,
+];
+
+/// Those for the vendor and for the wait before it: from milliseconds to a timeout.
+pub(super) static UPSTREAM: [u64; 16] = [
+    MS,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    750 * MS,
+    S,
+    2 * S,
+    3 * S,
+    5 * S,
+    10 * S,
+    15 * S,
+    60 * S,
+];
 
 /// Durations, by size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Histogram {
-    buckets: [AtomicU64; BOUNDS.len()],
+    bounds: &'static [u64],
+    buckets: Box<[AtomicU64]>,
     /// What is longer than the last bound.
     beyond: AtomicU64,
     /// In nanoseconds: 584 years until it wraps.
     sum: AtomicU64,
 }
 
+impl Default for Histogram {
+    /// For callers' requests.
+    fn default() -> Self {
+        Self::of(&REQUEST)
+    }
+}
+
 impl Histogram {
+    /// An empty one with these bounds, which ascend.
+    pub(super) fn of(bounds: &'static [u64]) -> Self {
+        let buckets = bounds.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, buckets, beyond: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+
     /// Adds one.
     pub(super) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| *bound < nanos);
+        let bucket = self.bounds.partition_point(|bound| *bound < nanos);
         self.buckets.get(bucket).unwrap_or(&self.beyond).fetch_add(1, Relaxed);
         self.sum.fetch_add(nanos, Relaxed);
     }
@@ -67,7 +102,7 @@ impl Histogram {
 
     /// The upper bounds in seconds, the last one infinite, with how many were so long or shorter; and the sum in seconds.
     pub(super) fn cumulative(&self) -> (Vec<(f64, u64)>, f64) {
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+        let bounds = self.bounds.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let mut count = 0;
         let up_to = bounds.zip(self.buckets.iter().chain([&self.beyond])).map(|(bound, bucket)| {
             count += bucket.load(Relaxed);
@@ -84,8 +119,12 @@ impl Histogram {
             count += n;
             n
         };
-        let mut buckets: Vec<(f64, u64)> =
-            BOUNDS.iter().zip(&self.buckets).map(|(bound, bucket)| (seconds(*bound), read(bucket))).collect();
+        let mut buckets: Vec<(f64, u64)> = self
+            .bounds
+            .iter()
+            .zip(&self.buckets)
+            .map(|(bound, bucket)| (seconds(*bound), read(bucket)))
+            .collect();
         buckets.push((f64::INFINITY, read(&self.beyond)));
         encoder.encode_histogram::<NoLabelSet>(seconds(self.sum.load(Relaxed)), count, &buckets, None)
     }
@@ -104,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_bound_belongs_to_its_bucket() {
-        for (index, bound) in BOUNDS.iter().enumerate() {
+        for (index, bound) in REQUEST.iter().enumerate() {
             let histogram = Histogram::default();
             assert!(histogram.is_empty());
             histogram.observe(Duration::from_nanos(*bound));
@@ -117,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_bounds_ascend() {
-        assert!(BOUNDS.is_sorted_by(|a, b| a < b));
+        assert!(REQUEST.is_sorted_by(|a, b| a < b) && UPSTREAM.is_sorted_by(|a, b| a < b));
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod snapshot;
 mod totals;
 
 pub use latest::Latest;
-pub use snapshot::{EvictionReason, Snapshot, TierUse};
+pub use snapshot::{EvictionReason, Snapshot, TierUse, WorkspaceBudget};
 pub use totals::Totals;
 
 use families::Families;

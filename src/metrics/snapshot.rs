@@ -23,12 +23,33 @@ pub struct Snapshot {
     pub tiers: Vec<TierUse>,
     /// What has left the cache since the start, by why.
     pub evictions: Vec<(EvictionReason, u64)>,
-    /// How many requests each workspace may send now, by its name.
-    pub budgets: Vec<(String, u64)>,
+    /// What each workspace may spend.
+    pub budgets: Vec<WorkspaceBudget>,
     /// What is left of the longest pause that the vendor has asked for.
     pub cooldown: Duration,
     /// The state of the circuit: 0 closed, 1 half open, 2 open.
     pub circuit: u8,
+    /// Whether requests should be sent here, as `/readyz` says it.
+    pub ready: bool,
+    /// The tiers that are set up beyond memory, and whether each is in use.
+    pub beyond: Vec<(Tier, bool)>,
+    /// How many replicas share the budget, this one among them, where they share one.
+    pub replicas: Option<u32>,
+}
+
+/// What one workspace may spend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkspaceBudget {
+    /// The workspace's name in the settings.
+    pub workspace: String,
+    /// Requests that may be sent now.
+    pub remaining: u64,
+    /// Requests that may be sent in any minute.
+    pub limit: u64,
+    /// Requests that wait for their turn; workspaces of one key share the queue.
+    pub waiting: u64,
+    /// Whether the vendor rejects its key.
+    pub rejected: bool,
 }
 
 /// What one tier of the store holds.
@@ -95,14 +116,25 @@ impl Collector for Snapshot {
                 .encode_counter::<NoLabelSet, u64, f64>(n, None)?;
         }
 
-        let mut family = encoder.encode_descriptor(
-            "budget_remaining",
-            "requests that may be sent to the vendor now, by the name of the workspace",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (workspace, n) in &self.budgets {
-            family.encode_family(&[("workspace", workspace.as_str())])?.encode_gauge(n)?;
+        type Read = fn(&WorkspaceBudget) -> u64;
+        let by_workspace: [(_, _, Read); 4] = [
+            (
+                "budget_remaining",
+                "requests that may be sent to the vendor now, by the name of the workspace",
+                |budget| budget.remaining,
+            ),
+            ("budget_limit", "requests that may be sent to the vendor in any minute", |budget| budget.limit),
+            ("budget_waiting", "requests to the vendor that wait for their turn", |budget| budget.waiting),
+            ("credentials_rejected", "whether the vendor rejects the key, with a 401", |budget| {
+                u64::from(budget.rejected)
+            }),
+        ];
+        for (name, help, read) in by_workspace {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for budget in &self.budgets {
+                let labels = [("workspace", budget.workspace.as_str())];
+                family.encode_family(&labels)?.encode_gauge(&read(budget))?;
+            }
         }
 
         encoder
@@ -125,6 +157,31 @@ impl Collector for Snapshot {
 
         encoder
             .encode_descriptor("connections", "open connections of callers", None, MetricType::Gauge)?
-            .encode_gauge(&self.connections)
+            .encode_gauge(&self.connections)?;
+
+        encoder
+            .encode_descriptor("ready", "whether requests should be sent here", None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(self.ready))?;
+
+        let mut family = encoder.encode_descriptor(
+            "cache_tier_up",
+            "whether a tier that is set up beyond memory is in use: not where its disk or its redis fails",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (tier, up) in &self.beyond {
+            family.encode_family(&[("tier", tier.as_str())])?.encode_gauge(&u64::from(*up))?;
+        }
+
+        let mut family = encoder.encode_descriptor(
+            "replicas",
+            "gateways that share the budget, this one among them; 1 while redis is gone",
+            None,
+            MetricType::Gauge,
+        )?;
+        if let Some(replicas) = self.replicas {
+            family.encode_gauge(&u64::from(replicas))?;
+        }
+        Ok(())
     }
 }

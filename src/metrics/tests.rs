@@ -26,9 +26,18 @@ fn busy() -> (Metrics, Snapshot) {
             TierUse { tier: Tier::Disk, entries: 9, bytes: 8192 },
         ],
         evictions: vec![(EvictionReason::Size, 2), (EvictionReason::Expired, 1), (EvictionReason::Purged, 0)],
-        budgets: vec![("main".to_owned(), 59)],
+        budgets: vec![WorkspaceBudget {
+            workspace: "main".to_owned(),
+            remaining: 59,
+            limit: 60,
+            waiting: 4,
+            rejected: true,
+        }],
         cooldown: Duration::from_millis(1_500),
         circuit: 2,
+        ready: true,
+        beyond: vec![(Tier::Disk, true), (Tier::Shared, false)],
+        replicas: Some(3),
     };
     metrics.budget_waited(Duration::from_millis(5));
     metrics.budget_rejected();
@@ -101,19 +110,25 @@ fn both_formats_show_the_same_samples() {
 }
 
 #[test]
-fn every_family_of_the_contract_is_there_and_none_beside_it() {
+fn every_family_is_there_and_none_beside_them() {
     let (metrics, now) = busy();
     let (_, body) = metrics.render(None, now);
     let expected = [
+        "callgate_budget_limit",
         "callgate_budget_rejected_total",
         "callgate_budget_remaining",
         "callgate_budget_wait_seconds",
+        "callgate_budget_waiting",
         "callgate_build_info",
         "callgate_cache_bytes",
         "callgate_cache_entries",
         "callgate_cache_evictions_total",
+        "callgate_cache_tier_up",
         "callgate_circuit_state",
         "callgate_connections",
+        "callgate_credentials_rejected",
+        "callgate_ready",
+        "callgate_replicas",
         "callgate_request_duration_seconds",
         "callgate_requests_total",
         "callgate_upstream_cooldown_seconds",
@@ -147,6 +162,14 @@ fn what_was_counted_is_shown() {
         (r#"callgate_cache_bytes{tier="disk"}"#, 8192.0),
         (r#"callgate_cache_evictions_total{reason="size"}"#, 2.0),
         ("callgate_connections", 3.0),
+        ("callgate_ready", 1.0),
+        ("callgate_replicas", 3.0),
+        (r#"callgate_cache_tier_up{tier="disk"}"#, 1.0),
+        (r#"callgate_cache_tier_up{tier="shared"}"#, 0.0),
+        (r#"callgate_budget_remaining{workspace="main"}"#, 59.0),
+        (r#"callgate_budget_limit{workspace="main"}"#, 60.0),
+        (r#"callgate_budget_waiting{workspace="main"}"#, 4.0),
+        (r#"callgate_credentials_rejected{workspace="main"}"#, 1.0),
         (concat!(r#"callgate_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#), 1.0),
     ];
     for (series, value) in table {
@@ -157,7 +180,7 @@ fn what_was_counted_is_shown() {
 #[test]
 fn the_buckets_of_a_histogram_add_up_to_its_count() {
     let metrics = Metrics::new();
-    for micros in [1, 10, 11, 900, 40_000, 3_000_000, 70_000_000] {
+    for micros in [1, 2, 11, 900, 40_000, 3_000_000, 70_000_000] {
         metrics.request(RouteLabel::Lookup, CacheLabel::Hit, StatusCode::OK, Duration::from_micros(micros));
     }
     let (_, body) = metrics.render(None, Snapshot::default());

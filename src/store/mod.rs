@@ -103,6 +103,8 @@ pub struct Totals {
 pub struct Store {
     memory: memory::Memory,
     disk: Option<disk::Disk>,
+    /// Whether there was to be a disk.
+    disk_is_set: bool,
     shared: Option<Arc<shared::Shared>>,
     /// What was erased elsewhere, for who asks for it first.
     told: Mutex<Option<mpsc::Receiver<Vec<Told>>>>,
@@ -121,6 +123,7 @@ impl Store {
         Self {
             memory: memory::Memory::new(capacity),
             disk: None,
+            disk_is_set: false,
             shared: None,
             told: Mutex::new(None),
             namespace: Namespace::default(),
@@ -153,7 +156,7 @@ impl Store {
             }
         }
         let shared = link.map(|link| Arc::new(shared::Shared::new(link, terms)));
-        let store = Self { disk, shared, ..store };
+        let store = Self { disk, disk_is_set: settings.disk.is_some(), shared, ..store };
         if let Some(shared) = &store.shared {
             if let Some(disk) = &store.disk {
                 shared.knows_until(disk.noted_erasures().await);
@@ -300,6 +303,21 @@ impl Store {
             None => None,
         };
         std::iter::once((Tier::Memory, self.memory.totals())).chain(disk).chain(shared).collect()
+    }
+
+    /// The tiers that are set up beyond memory, and whether each is in use.
+    #[must_use]
+    pub fn beyond_memory(&self) -> Vec<(Tier, bool)> {
+        let disk_is_on = self.disk.as_ref().is_some_and(disk::Disk::is_on);
+        let disk = self.disk_is_set.then_some((Tier::Disk, disk_is_on));
+        let shared = self.shared.as_ref().map(|shared| (Tier::Shared, shared.replicas().is_some()));
+        disk.into_iter().chain(shared).collect()
+    }
+
+    /// How many replicas share what is kept, this one among them: 1 while Redis is gone, `None` where there is none.
+    #[must_use]
+    pub fn replicas(&self) -> Option<u32> {
+        self.shared.as_ref().map(|shared| shared.replicas().unwrap_or(1))
     }
 
     /// Waits for what was erased elsewhere and is to be forgotten here; for ever where there is no elsewhere. For one

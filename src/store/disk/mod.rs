@@ -189,6 +189,11 @@ impl Disk {
         }
     }
 
+    /// Whether the file is in use.
+    pub(super) fn is_on(&self) -> bool {
+        matches!(*lock(&self.shared.phase), Phase::On(..))
+    }
+
     /// What is in the file.
     pub(super) fn totals(&self) -> Totals {
         *lock(&self.shared.totals)

@@ -198,6 +198,14 @@ impl Shared {
         Ok(found)
     }
 
+    /// How many replicas there are, this one among them, while Redis is there.
+    pub(super) fn replicas(&self) -> Option<u32> {
+        match *self.link.state().borrow() {
+            State::Together { replicas, .. } => Some(replicas),
+            State::Alone(_) => None,
+        }
+    }
+
     /// What is kept there, for all replicas; as it was last known, where Redis is gone.
     pub(super) async fn totals(&self) -> Totals {
         let counted = self.count().await;

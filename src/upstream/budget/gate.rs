@@ -110,12 +110,14 @@ struct Key {
 /// What the metrics show of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyState {
-    /// Requests that may leave within a minute, from all replicas together.
-    pub limit: usize,
     /// Requests that may leave now.
     pub remaining: usize,
     /// What is left of a pause.
     pub pause: Duration,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
+    /// Requests that may leave in any minute, from all replicas together.
+    pub limit: usize,
 }
 
 impl Gate {
@@ -234,9 +236,10 @@ impl Gate {
         state.notice(now);
         let standing = state.standing;
         let look = |key: &mut Key| KeyState {
-            limit: key.share.limit(),
             remaining: key.remaining(standing, now),
             pause: key.pause.left(now),
+            waiting: key.queue.len(),
+            limit: key.share.limit(),
         };
         state.keys.iter_mut().map(look).collect()
     }

@@ -25,22 +25,25 @@ use crate::{
     drain::{self, Ended, Gate, Signals},
     lookup::Lookup,
     metrics::{Latest, Metrics},
+    otlp::{self, Exporter},
     outcome::Tier,
     replicas::{self, Link},
     settings::Settings,
-    store::{self, DiskSettings, Namespace, Seal, SealError, Store, Terms},
+    store::{self, DiskSettings, Namespace, Seal, Store, Terms},
     upstream::{
         Upstream,
         budget::{self, Ties, journal::Journal, window::Window},
         client::HttpVendor,
-        credentials::{Credentials, OpenError},
+        credentials::Credentials,
         vendor::Vendor,
     },
 };
 
+mod error;
 mod limits;
 mod reload;
 
+pub use error::BindError;
 pub use reload::{Reloader, Sources};
 
 /// How long the operators' endpoints may take to finish what is under way, at the end.
@@ -56,6 +59,8 @@ pub struct Surroundings {
     pub descriptors: Option<u64>,
     /// Sockets that were handed to this process.
     pub sockets: Sockets,
+    /// The collector of spans that the environment names.
+    pub collector: Option<otlp::Settings>,
 }
 
 /// Sockets that were handed to this process, by endpoint: where there are any, none is bound for it.
@@ -69,49 +74,6 @@ pub struct Sockets {
     pub metrics: Vec<Handed>,
 }
 
-/// Why the gateway could not start.
-#[derive(Debug)]
-pub enum BindError {
-    /// A key could not be read.
-    Credentials(OpenError),
-    /// `cache.encryption_key_file` could not be used.
-    Seal(SealError),
-    /// `upstream.ca_file` could not be used.
-    Vendor(std::io::Error),
-    /// `cache.shared.url` or the trust roots for it could not be used.
-    Replicas(std::io::Error),
-    /// An address could not be listened on.
-    Listen(std::io::Error),
-    /// So few descriptors are left for callers that nothing could be served.
-    Descriptors(u64),
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Credentials(error) => write!(f, "credentials: {error}"),
-            Self::Seal(error) => write!(f, "cache.encryption_key_file: {error}"),
-            Self::Vendor(error) => write!(f, "upstream: {error}"),
-            Self::Replicas(error) => write!(f, "cache.shared: {error}"),
-            Self::Listen(error) => write!(f, "listen: {error}"),
-            Self::Descriptors(limit) => {
-                write!(f, "the limit of {limit} open files is too low to serve anybody")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Credentials(error) => Some(error),
-            Self::Seal(error) => Some(error),
-            Self::Vendor(error) | Self::Replicas(error) | Self::Listen(error) => Some(error),
-            Self::Descriptors(_) => None,
-        }
-    }
-}
-
 /// A gateway whose sockets are bound. Callers may connect; they are answered once it runs.
 pub struct App {
     internal: Endpoint<Internal>,
@@ -122,6 +84,7 @@ pub struct App {
     drain: drain::Settings,
     reloader: Arc<Reloader>,
     link: Option<Arc<Link>>,
+    exporter: Option<Exporter>,
 }
 
 /// Listeners, and what answers on them.
@@ -161,6 +124,7 @@ impl App {
         let opened = Credentials::open(settings.workspaces, settings.trusted_key_dirs);
         let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
         let clock = Arc::new(Clock::system());
+        let vendors_origin = settings.upstream.origin.clone();
         let origin = &settings.upstream.origin;
         let origin = format!("{}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
         let link = match &settings.replicas {
@@ -200,6 +164,13 @@ impl App {
             Arc::new(Reloader::new(in_force, lookup, credentials, Arc::clone(&hits)))
         };
 
+        let (spans, exporter) = match surroundings.collector {
+            Some(collector) => {
+                let opened = otlp::open(collector, Arc::clone(&clock)).map_err(BindError::Collector)?;
+                (Some(opened.0), Some(opened.1))
+            }
+            None => (None, None),
+        };
         let mode = settings.listen.unix_mode;
         let connections = Arc::new(AtomicUsize::new(0));
         let operators = Arc::new(admin::Parts {
@@ -223,6 +194,8 @@ impl App {
             metrics,
             latest,
             hits,
+            spans,
+            vendor: vendors_origin,
         });
         let beside = || Arc::new(AtomicUsize::new(0));
         let scraped: Vec<_> = settings.listen.metrics.map(BindAddress::Tcp).into_iter().collect();
@@ -250,6 +223,7 @@ impl App {
             drain: settings.drain,
             reloader,
             link,
+            exporter,
         })
     }
 
@@ -301,6 +275,9 @@ impl App {
         }
         others.abort();
         lookup.store().close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
+        }
         if let Some(link) = &self.link {
             link.leave().await;
         }

@@ -29,6 +29,7 @@
 //! - [`store`]: what is kept. [`upstream`]: the vendor's side: credentials, permits, the client.
 //! - [`replicas`]: the connection to Redis or Valkey, which those above share.
 //! - [`metrics`]: what is counted. [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
+//! - [`otlp`]: hands spans to a collector, where there is one.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom. [`secret_file`]: which files keep a secret.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
@@ -59,6 +60,7 @@ pub mod downstream;
 pub mod drain;
 pub mod lookup;
 pub mod metrics;
+pub mod otlp;
 pub mod outcome;
 pub mod replicas;
 pub mod sandbox;

@@ -13,6 +13,9 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest request id that is taken over, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
+/// The flag of a trace that is recorded (§3.2.2.5.1).
+const SAMPLED: u8 = 1;
+
 /// What identifies one request across services.
 #[derive(Clone, Debug)]
 pub struct Trace {
@@ -20,6 +23,19 @@ pub struct Trace {
     pub request_id: HeaderValue,
     /// The caller's `traceparent`, unread.
     parent: Option<HeaderValue>,
+    /// The parent id that the vendor is given, in every try of one fetch.
+    sent: u64,
+}
+
+/// A trace that its caller samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// The trace's id.
+    pub trace: u128,
+    /// The caller's span.
+    pub parent: u64,
+    /// The span of what is sent to the vendor.
+    pub sent: u64,
 }
 
 impl Trace {
@@ -30,24 +46,38 @@ impl Trace {
             Some(id) if is_sane(id) => id.clone(),
             Some(_) | None => new_request_id(),
         };
-        Self { request_id, parent: headers.get(&TRACEPARENT).cloned() }
+        let mut parents = headers.get_all(&TRACEPARENT).iter();
+        // Two are none (§3.2.1).
+        let parent = parents.next().filter(|_| parents.next().is_none()).cloned();
+        Self { request_id, parent, sent: nonzero(fastrand::u64) }
     }
 
     /// A context of its own, for requests that no caller made.
     #[must_use]
     pub fn new() -> Self {
-        Self { request_id: new_request_id(), parent: None }
+        Self { request_id: new_request_id(), parent: None, sent: nonzero(fastrand::u64) }
     }
 
     /// The `traceparent` to send on: the caller's trace with a new parent id, or a new trace that is not sampled
     /// (W3C Trace Context §3.2, level 1).
     #[must_use]
     pub fn traceparent(&self) -> Option<HeaderValue> {
-        let continued =
-            self.parent.as_ref().and_then(|parent| parent.to_str().ok()).and_then(read_traceparent);
-        let (trace, flags) = continued.unwrap_or_else(|| (nonzero(fastrand::u128), 0));
-        let parent = nonzero(fastrand::u64);
-        HeaderValue::from_str(&format!("00-{trace:032x}-{parent:016x}-{flags:02x}")).ok()
+        let (trace, flags) = match self.continued() {
+            Some((trace, _, flags)) => (trace, flags),
+            None => (nonzero(fastrand::u128), 0),
+        };
+        HeaderValue::from_str(&format!("00-{trace:032x}-{:016x}-{flags:02x}", self.sent)).ok()
+    }
+
+    /// The trace, where the caller samples it: what has no parent is not sampled, for the gateway begins no traces.
+    #[must_use]
+    pub fn sampled(&self) -> Option<Sampled> {
+        let (trace, parent, flags) = self.continued()?;
+        (flags & SAMPLED != 0).then_some(Sampled { trace, parent, sent: self.sent })
+    }
+
+    fn continued(&self) -> Option<(u128, u64, u8)> {
+        self.parent.as_ref().and_then(|parent| parent.to_str().ok()).and_then(read_traceparent)
     }
 }
 
@@ -82,8 +112,8 @@ fn nonzero<T: Default + PartialEq>(random: impl Fn(std::ops::RangeFull) -> T) ->
     }
 }
 
-/// Trace id and flags of a valid `traceparent`. Versions above 00 may have more behind the flags.
-fn read_traceparent(value: &str) -> Option<(u128, u8)> {
+/// Trace id, parent id and flags of a valid `traceparent`. Versions above 00 may have more behind the flags.
+fn read_traceparent(value: &str) -> Option<(u128, u64, u8)> {
     let lower_hex = |s: &str| s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let mut parts = value.split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -96,7 +126,8 @@ fn read_traceparent(value: &str) -> Option<(u128, u8)> {
     }
     let (trace, parent) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(parent, 16).ok()?);
     // Of the flags only `sampled` is known; the others must not be passed on.
-    (trace != 0 && parent != 0).then_some((trace, u8::from_str_radix(flags, 16).ok()? & 1))
+    let flags = u8::from_str_radix(flags, 16).ok()? & SAMPLED;
+    (trace != 0 && parent != 0).then_some((trace, parent, flags))
 }
 
 #[cfg(test)]
@@ -118,6 +149,27 @@ mod tests {
             assert!(is_sane(&made) && made.len() == 32);
         }
         assert_ne!(Trace::new().request_id, Trace::new().request_id);
+    }
+
+    #[test]
+    fn only_what_the_caller_samples_is_sampled_and_two_parents_are_none() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        let of =
+            |flags: &str| Trace::from_headers(&headers(TRACEPARENT, format!("{PARENT}-{flags}").as_bytes()));
+        let trace = of("01");
+        let sampled = trace.sampled().expect("sampled");
+        assert_eq!(
+            (sampled.trace, sampled.parent),
+            (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7)
+        );
+        let sent = trace.traceparent().expect("one");
+        assert!(sent.to_str().expect("ascii").contains(&format!("-{:016x}-01", sampled.sent)));
+        assert_eq!(trace.traceparent(), Some(sent), "every try has the same parent");
+        assert_eq!(of("00").sampled(), None);
+        assert_eq!(Trace::new().sampled(), None);
+        let mut two = headers(TRACEPARENT, format!("{PARENT}-01").as_bytes());
+        two.append(TRACEPARENT, HeaderValue::from_static("x"));
+        assert_eq!(Trace::from_headers(&two).sampled(), None);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use super::{
     process,
 };
 use crate::{
-    app::{App, Sockets, Sources, Surroundings},
+    app::{App, Sources, Surroundings},
     drain::Ended,
+    otlp,
     settings::{Loaded, Settings},
 };
 
@@ -35,13 +36,18 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
     };
+    let collector = match otlp::Settings::from_env(env) {
+        Ok(collector) => collector,
+        Err(error) => return process::fail(&error, BAD_CONFIGURATION),
+    };
     process::keep_from_dumps();
     // The environment of now: a process's own does not change.
     let (args, env) = (args.clone(), env.clone());
     let notify = Notify::open(&env);
+    let surroundings = Surroundings { descriptors: process::raise_descriptors(), sockets, collector };
     let load = Box::new(move || Settings::load(&args.config, &env));
     let sources = Sources { load, log: Some(log.control()) };
-    let ended = process::run_to_end(serve(loaded, sockets, notify, sources));
+    let ended = process::run_to_end(serve(loaded, surroundings, notify, sources));
     let ended = ended.map_err(|e| e.to_string()).flatten();
     drop(log);
     match ended {
@@ -50,14 +56,18 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-async fn serve(loaded: Loaded, sockets: Sockets, notify: Notify, sources: Sources) -> Result<(), String> {
+async fn serve(
+    loaded: Loaded,
+    surroundings: Surroundings,
+    notify: Notify,
+    sources: Sources,
+) -> Result<(), String> {
     let mut hangups = process::Hangups::listen().map_err(|e| e.to_string())?;
     let Loaded { settings, notices, .. } = loaded;
     for notice in notices {
         tracing::info!("{notice}");
     }
     let signals = process::Terminations::listen().map_err(|e| e.to_string())?;
-    let surroundings = Surroundings { descriptors: process::raise_descriptors(), sockets };
     let mut signals = Announced::new(signals, &notify, &settings.drain);
     let app = App::bind(settings, surroundings).await.map_err(|e| e.to_string())?;
     let reloader = app.reloader();

@@ -22,15 +22,17 @@ use super::{
     route::{self, QueryRules, Route},
     sampled::Sampled,
     socket::Peer,
+    span,
 };
 use crate::{
     call::CacheKey,
     clock::Clock,
     lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
     metrics::{Latest, Metrics, RouteLabel, latest},
+    otlp::Spans,
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
-    trace::{Trace, X_REQUEST_ID},
-    upstream::credentials::Credentials,
+    trace::{Sampled as Traced, Trace, X_REQUEST_ID},
+    upstream::{Origin, credentials::Credentials},
 };
 
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
@@ -61,6 +63,10 @@ pub struct Parts {
     pub latest: Arc<Latest>,
     /// `log.hits`: the share of hits that get a line.
     pub hits: Arc<Sampled>,
+    /// Where spans go, if anywhere.
+    pub spans: Option<Spans>,
+    /// Where the vendor is, as spans say it.
+    pub vendor: Origin,
 }
 
 impl Internal {
@@ -88,6 +94,7 @@ impl Handler for Internal {
             peer,
             label,
             started,
+            sampled: self.0.spans.as_ref().and_then(|_| trace.sampled()),
             request_id: trace.request_id,
             client_max_age: policy.client_max_age,
             ask: None,
@@ -201,8 +208,32 @@ impl Parts {
             let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
             log(visit, response.status().as_u16(), bytes, what, took);
         }
+        self.export(visit, response.status(), what);
         response.headers_mut().insert(X_REQUEST_ID, visit.request_id.clone());
         response
+    }
+}
+
+impl Parts {
+    /// Hands the spans of a request to the collector, where there is one and the caller samples the trace.
+    fn export(&self, visit: &Visit, status: StatusCode, what: &What<'_>) {
+        let (Some(spans), Some(sampled)) = (&self.spans, visit.sampled) else { return };
+        spans.hand_over(span::of_request(&span::Seen {
+            sampled,
+            vendor: &self.vendor,
+            method: &visit.head.method,
+            path: visit.head.uri.path(),
+            label: visit.label,
+            key: visit.ask.as_ref(),
+            request_id: &visit.request_id,
+            started: visit.started,
+            ended: Instant::now(),
+            status,
+            outcome: what.outcome,
+            timing: what.timing,
+            refused: what.refusal.map(|refusal| refusal.code),
+            waited: visit.patience.is_some(),
+        }));
     }
 }
 
@@ -215,6 +246,8 @@ struct Visit {
     request_id: HeaderValue,
     /// `lookup.client_max_age`, as it was when the request came.
     client_max_age: Duration,
+    /// Its trace, where a span is to be exported.
+    sampled: Option<Traced>,
     /// What was asked for, once that is understood.
     ask: Option<CacheKey>,
     /// How long the caller is ready to wait for a call to be over.
@@ -238,10 +271,11 @@ impl Drop for Departure<'_> {
     fn drop(&mut self) {
         let Some(visit) = self.visit.take() else { return };
         let took = visit.started.elapsed();
+        let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
         if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
+            self.endpoint.export(&visit, status, &what);
         }
-        let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
         self.endpoint.latest.note(noted(&visit, CLIENT_CLOSED_REQUEST, &what, took));
         log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took);
     }

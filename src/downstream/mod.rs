@@ -14,6 +14,7 @@ pub mod reply;
 pub mod route;
 pub mod sampled;
 pub mod socket;
+mod span;
 pub mod stage;
 mod watch;
 mod watchdog;

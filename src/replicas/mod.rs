@@ -14,7 +14,7 @@ mod heart;
 mod line;
 mod reason;
 mod standing;
-mod trust;
+pub(crate) mod trust;
 
 use std::{
     fmt, io,

@@ -1,4 +1,4 @@
-//! The trust that the certificate of a Redis behind `rediss:` must earn: the platform's roots, or bundled ones where
+//! The trust that the certificate of a Redis behind `rediss:`, or of a collector of spans, must earn: the platform's roots, or bundled ones where
 //! the platform has none, and the extra ones of the settings beside them.
 //!
 //! Read once, when the link is opened: the Redis client would read the platform's at each connection, and none at all
@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 ///
 /// # Errors
 /// Where the file cannot be read, is no PEM, or holds no usable certificate.
-pub(super) fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
+pub(crate) fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
     if roots.add_parsable_certificates(platform.certs).0 == 0 {

@@ -8,6 +8,7 @@
 //!   everything.
 //! - `POST /warm`: fetches calls ahead of need, and tells line by line how it goes.
 //! - `GET /config`, `POST /reload`: the settings in force, and to read them and the key files again.
+//! - `GET /openapi.json`: this endpoint and that of callers, described.
 //!
 //! Beside it a read-only one for scraping over a network, with the probes and counters and a type of its own: there is no way
 //! from there to anything that changes something. The same guard stands before both as before the internal endpoint: a
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use tokio::{sync::watch, time::Instant};
 
 mod cache;
+mod openapi;
 mod page;
 mod probes;
 pub mod readiness;
@@ -169,6 +171,9 @@ impl Parts {
         if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
+        if let Some(answer) = openapi::answer(request) {
+            return answer.map(Asked::Answered);
+        }
         if let Some(answer) = page::answer(self, request).await {
             return answer.map(Asked::Answered);
         }
@@ -180,11 +185,7 @@ impl Parts {
         }
         match cache::understand(self, request) {
             Some(asked) => asked.map(Asked::Cache),
-            None => {
-                let routes =
-                    "there are /, /status, /healthz, /readyz, /metrics, /config, /reload, /cache and /warm";
-                Err(no_route(routes))
-            }
+            None => Err(no_route("all paths of this endpoint are described at /openapi.json")),
         }
     }
 

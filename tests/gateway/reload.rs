@@ -32,8 +32,11 @@ impl Configured {
         Self { vendor, process, file, _dir: dir }
     }
 
+    /// At once, so that no reload finds half of it.
     fn write(&self, settings: &str) {
-        fs::write(&self.file, settings).expect("written");
+        let beside = self.file.with_extension("new");
+        fs::write(&beside, settings).expect("written");
+        fs::rename(&beside, &self.file).expect("renamed");
     }
 
     async fn get(&self, id: &str) -> Answer {
@@ -106,13 +109,15 @@ async fn a_reload_is_answered_with_what_it_came_to() {
 async fn a_bad_file_changes_nothing_and_all_that_is_wrong_is_told() {
     let mut gateway = Configured::with("lookup.final_ttl = '1h'").await;
     let shown = gateway.operate("GET", "/config").await.text();
-    gateway.write("lookup.final_ttl = '2h'\nlookup.settle_afer = '1s'\nlog.level = 'loud'");
+    gateway.write("lookup.final_ttl = '2h'\nlookup.nothing = '1s'\nlog.level = 'loud'");
     let refused = gateway.operate("POST", "/reload").await;
     assert_eq!(refused.problem(), (422, "invalid_configuration".into()));
     let problems = refused.json()["problems"].clone();
     let problems: Vec<&str> = problems.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].contains("callgate.toml:2") && problems[1].starts_with("log.level"), "{problems:?}");
+    // Not said before: only the signal can have had it read.
+    gateway.write("lookup.final_ttl = '2h'\nlookup.settle_afer = '1s'");
     gateway.process.signal(Signal::HUP);
     gateway.process.says("did you mean lookup.settle_after").await;
     gateway.write("not = [toml");

@@ -3,7 +3,7 @@
 //!
 //! With `--call` it asks for that call, else for a list of one. What the vendor sent is described and never printed: no
 //! key, no record. The one request counts at the vendor like any other, and a running gateway does not know of it.
-//! [`findings`] judges.
+//! `findings` judges.
 
 use std::{
     collections::BTreeMap,

@@ -119,8 +119,9 @@ impl Warming {
         };
         let read = timeout(BODY_TIMEOUT, read(incoming)).await;
         let raw = read.unwrap_or_else(|_| Err(invalid("the body took too long to come")))?;
-        let list = ids::read(&raw).map_err(invalid)?;
-        drop(raw);
+        // Megabytes of ids take their time, which is not to be that of callers.
+        let list = tokio::task::spawn_blocking(move || ids::read(&raw)).await;
+        let list = list.map_err(|_| invalid("the list could not be read"))?.map_err(invalid)?;
         let work = work::Work::new(parts, workspace, list, peer);
         let (lines, content) = mpsc::channel(UNREAD);
         tokio::spawn(done(work, lines, place));

@@ -9,13 +9,33 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Upstream,
-    budget::{self, Lane, gate::Permit},
-    credentials::{ApiKey, Reread},
+    Origin, Upstream,
+    budget::{
+        self, Lane,
+        gate::{Group, Permit},
+        window::Name,
+    },
+    credentials::{ApiKey, Credentials, KeyGroup, Reread},
 };
 use crate::{call::WorkspaceIndex, outcome::Refusal};
 
+/// The budgets of all keys that were held so far, as the gate knows them.
+pub(super) fn groups(credentials: &Credentials, vendor: &Origin) -> Vec<Group> {
+    let group =
+        |group: KeyGroup| Group { name: Name::of(vendor, group.key), limit: group.limit, after: group.after };
+    credentials.groups().into_iter().map(group).collect()
+}
+
 impl Upstream {
+    /// The budget that a workspace draws on now, which the gate knows from then on.
+    pub(super) fn account(&self, workspace: WorkspaceIndex) -> usize {
+        let account = self.credentials.budget_group(workspace);
+        if !self.gate.knows(account) {
+            self.gate.know(&groups(&self.credentials, &self.settings.origin));
+        }
+        account
+    }
+
     /// Holds all keys to these settings from now on. Who waits already waits as long as was said when it came.
     pub fn change_budget(&self, budget: &budget::Settings) {
         self.queue_timeout.store(Arc::new(budget.queue_timeout));
@@ -37,8 +57,9 @@ impl Upstream {
             if held.group == permit.group() {
                 return Ok((held.key, permit));
             }
+            // First, so that the key's own budget does not begin with a slot that was never used.
             drop(permit);
-            permit = self.gate.permit(held.group, lane(), deadline).await?;
+            permit = self.gate.permit(self.account(workspace), lane(), deadline).await?;
         }
     }
 

@@ -15,10 +15,13 @@ use http::HeaderValue;
 
 use crate::call::WorkspaceIndex;
 
+mod groups;
 mod key;
 mod key_file;
 mod rotation;
 
+use groups::Groups;
+pub use groups::KeyGroup;
 pub use key::{ApiKey, InvalidKey};
 pub use key_file::{KeyFileError, MAX_FILE, RUN_SECRETS, read_key_file};
 pub use rotation::Reread;
@@ -71,8 +74,7 @@ pub fn is_workspace_id(id: &str) -> bool {
 pub struct Credentials {
     slots: Vec<Slot>,
     trusted_dirs: Vec<PathBuf>,
-    /// For each budget group the limit that one of its workspaces states.
-    limits: Vec<Option<u32>>,
+    groups: Groups,
     /// Keys that were replaced. Who sent a request with one holds it until the answer is there.
     retired: Mutex<Vec<Weak<ApiKey>>>,
 }
@@ -94,7 +96,7 @@ struct Slot {
 pub struct Held {
     /// The key.
     pub key: Arc<ApiKey>,
-    /// See [`Credentials::budget_group`]; another one's once this key has become the same as its.
+    /// See [`Credentials::budget_group`].
     pub group: usize,
 }
 
@@ -109,7 +111,7 @@ impl Credentials {
             return Err(OpenError::Count);
         }
         let mut slots: Vec<Slot> = Vec::with_capacity(workspaces.len());
-        let mut groups: Vec<(Arc<ApiKey>, Option<u32>)> = Vec::new();
+        let groups = Groups::default();
         for WorkspaceSettings { name, workspace_id, source, requests_per_minute } in workspaces {
             let id =
                 is_workspace_id(&workspace_id).then(|| HeaderValue::from_str(&workspace_id).ok()).flatten();
@@ -126,11 +128,7 @@ impl Credentials {
                     Err(error) => return Err(OpenError::Key { workspace: name, error }),
                 },
             };
-            let group = groups.iter().position(|(other, _)| other.same(&key)).unwrap_or(groups.len());
-            match groups.get_mut(group) {
-                Some((_, limit)) => *limit = limit.or(requests_per_minute),
-                None => groups.push((Arc::clone(&key), requests_per_minute)),
-            }
+            let group = groups.begin(&key, requests_per_minute);
             slots.push(Slot {
                 name,
                 workspace_id,
@@ -139,8 +137,7 @@ impl Credentials {
                 seen: Mutex::new(seen),
             });
         }
-        let limits = groups.into_iter().map(|(_, limit)| limit).collect();
-        Ok(Self { slots, trusted_dirs, limits, retired: Mutex::default() })
+        Ok(Self { slots, trusted_dirs, groups, retired: Mutex::default() })
     }
 
     /// The workspace that a request is for: the one whose id its `x-workspace-id` gives, the first one where it gives
@@ -198,27 +195,18 @@ impl Credentials {
         &self.slot(workspace).name
     }
 
-    /// Which budget it draws on, counted from 0: workspaces that held the same key when they were opened share one,
-    /// for the vendor counts by key.
+    /// Which budget it draws on, counted from 0: that of its key, as the vendor counts. Workspaces with the same key share
+    /// one; another key is another one's.
     #[must_use]
     pub fn budget_group(&self, workspace: WorkspaceIndex) -> usize {
         self.slot(workspace).held.read().unwrap_or_else(PoisonError::into_inner).group
     }
 
-    /// The limits of all budget groups in order, in requests per minute; `None` where no workspace of the group has
-    /// one of its own. There is at least one group.
+    /// The budgets of all keys that were held since the start, in their order, to which others are added at the end. There
+    /// is at least one.
     #[must_use]
-    pub fn group_limits(&self) -> &[Option<u32>] {
-        &self.limits
-    }
-
-    /// For each budget group in order a digest of its key for this purpose. To be asked at the start, like the groups:
-    /// a key that is changed later changes neither.
-    #[must_use]
-    pub fn group_digests(&self, purpose: &[u8]) -> Vec<[u8; 16]> {
-        let groups = 0..self.limits.len();
-        let of = |group| self.workspaces().find(|one| self.budget_group(*one) == group);
-        groups.map(|group| of(group).map_or([0; 16], |one| self.key(one).digest(purpose))).collect()
+    pub fn groups(&self) -> Vec<KeyGroup> {
+        self.groups.all()
     }
 
     /// The names of the workspaces whose key file is not there any more. The key that was read from it is still used.

@@ -38,8 +38,7 @@ pub mod vendor;
 use breaker::{Circuit, Health};
 use budget::{
     Lane,
-    gate::{Gate, Group, KeyState, Permit, Report},
-    window::Name,
+    gate::{Gate, KeyState, Permit, Report},
 };
 use credentials::{ApiKey, Credentials};
 use error::UpstreamError;
@@ -126,12 +125,7 @@ impl Upstream {
         metrics: Arc<Metrics>,
         ties: budget::Ties,
     ) -> Self {
-        // The vendor counts by key; another vendor that was given the same one counts for itself.
-        let Origin { scheme, authority } = &settings.origin;
-        let purpose = format!("callgate budget 1 {scheme}://{authority}").to_ascii_lowercase();
-        let names = credentials.group_digests(purpose.as_bytes());
-        let groups = names.into_iter().zip(credentials.group_limits());
-        let groups: Vec<_> = groups.map(|(name, limit)| Group { name: Name(name), limit: *limit }).collect();
+        let groups = account::groups(&credentials, &settings.origin);
         let (slots, timeout) = (settings.max_concurrency, settings.response_timeout);
         let gate = Gate::new(budget, &groups, slots, timeout, ties);
         Self {
@@ -170,7 +164,7 @@ impl Upstream {
         since: Instant,
     ) -> Result<Permit, Refusal> {
         let began = Instant::now();
-        let key = self.credentials.budget_group(workspace);
+        let key = self.account(workspace);
         let permit = self.gate.permit(key, lane, since + **self.queue_timeout.load()).await;
         match &permit {
             Ok(_) => self.metrics.budget_waited(began.elapsed()),
@@ -207,7 +201,7 @@ impl Upstream {
         lane: Lane,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
-        self.gate.permit(self.credentials.budget_group(workspace), lane, deadline).await
+        self.gate.permit(self.account(workspace), lane, deadline).await
     }
 
     /// Asks the vendor, until `deadline`. Each further try has a permit of its own, in the lane that `lane` then says.
@@ -241,7 +235,7 @@ impl Upstream {
             let again = answer.as_ref().err().and_then(|error| self.again(key, error, &api_key, &mut tries));
             let Some(backoff) = again else { break answer };
             tokio::time::sleep(backoff).await;
-            let group = self.credentials.budget_group(key.workspace);
+            let group = self.account(key.workspace);
             permit = match self.gate.permit(group, lane(), deadline).await {
                 Ok(permit) => permit,
                 Err(_) => break answer,
@@ -347,11 +341,12 @@ impl Upstream {
     /// What each workspace may still send, by its name, and what is left of its pause.
     #[must_use]
     pub fn budgets(&self, now: Instant) -> Vec<(&str, KeyState)> {
+        let accounts = self.credentials.workspaces().map(|w| (w, self.account(w)));
+        let accounts: Vec<_> = accounts.collect();
         let keys = self.gate.keys(now);
-        let state = |w: WorkspaceIndex| {
-            Some((self.credentials.name(w), *keys.get(self.credentials.budget_group(w))?))
-        };
-        self.credentials.workspaces().filter_map(state).collect()
+        let state =
+            |(w, account): (WorkspaceIndex, usize)| Some((self.credentials.name(w), *keys.get(account)?));
+        accounts.into_iter().filter_map(state).collect()
     }
 
     /// The state of the circuit.

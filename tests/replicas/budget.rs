@@ -43,6 +43,11 @@ impl Drop for Replica {
 
 impl Replica {
     async fn start(redis: &Redis) -> Self {
+        Self::start_with(redis, BUDGET).await
+    }
+
+    /// With the key of this budget.
+    async fn start_with(redis: &Redis, budget: Name) -> Self {
         let clock = Arc::new(Clock::system());
         let link = Link::open(&settings(&redis.url(), AMPLE), "test", &[CHANNEL], clock).await;
         let link = link.expect("settings that may work");
@@ -53,7 +58,7 @@ impl Replica {
             queue_timeout: Duration::from_secs(2),
             queue_length: 100,
         };
-        let groups = [Group { name: BUDGET, limit: None }];
+        let groups = [Group { name: budget, limit: None, after: None }];
         let window: Arc<dyn Window> = Arc::new(Arc::clone(&link));
         let ties = Ties { window: Some(window), journal: None };
         let gate = Arc::new(Gate::new(&settings, &groups, 16, Duration::from_secs(15), ties));
@@ -63,7 +68,11 @@ impl Replica {
     }
 
     async fn permit(&self, patience: Duration) -> Option<Permit> {
-        self.gate.permit(0, Lane::Lookup, Instant::now() + patience).await.ok()
+        self.permit_of(0, patience).await
+    }
+
+    async fn permit_of(&self, key: usize, patience: Duration) -> Option<Permit> {
+        self.gate.permit(key, Lane::Lookup, Instant::now() + patience).await.ok()
     }
 
     /// Sends one request, where there is budget for it.
@@ -72,7 +81,12 @@ impl Replica {
     }
 
     async fn sends_and(&self, limited: Option<Duration>) -> bool {
-        let Some(mut permit) = self.permit(Duration::from_millis(500)).await else { return false };
+        let permit = self.permit(Duration::from_millis(500)).await;
+        Self::spent(permit, limited)
+    }
+
+    fn spent(permit: Option<Permit>, limited: Option<Duration>) -> bool {
+        let Some(mut permit) = permit else { return false };
         permit.sent();
         permit.spend(Report { answered: Some(Instant::now()), health: Health::Alive, limited });
         true
@@ -108,6 +122,32 @@ async fn three_replicas_send_as_much_as_one_may() {
     );
     // One that starts later finds what was sent.
     assert!(!Replica::start(&redis).await.sends().await);
+}
+
+#[tokio::test]
+async fn a_replica_whose_key_has_changed_counts_with_those_that_began_with_it() {
+    const NEW: Name = Name([8; 16]);
+    if !available() {
+        return;
+    }
+    let redis = Redis::start();
+    let (rotated, begun) = (Replica::start(&redis).await, Replica::start_with(&redis, NEW).await);
+    for _ in 0..3 {
+        assert!(rotated.sends().await, "with the old key");
+    }
+    let old = Group { name: BUDGET, limit: None, after: None };
+    rotated.gate.know(&[old, Group { name: NEW, limit: None, after: Some(0) }]);
+    // What it sent with the old key counts, and what either sends with the new one.
+    let patience = Duration::from_secs(2);
+    assert!(Replica::spent(rotated.permit_of(1, patience).await, None), "at once");
+    let mut sent = 4;
+    while Replica::spent(rotated.permit_of(1, patience).await, None) {
+        sent += 1;
+        sent += usize::from(begun.sends().await);
+    }
+    sent += within(begun.send_all()).await;
+    assert_eq!(sent, LIMIT as usize);
+    assert!(!Replica::start_with(&redis, NEW).await.sends().await);
 }
 
 #[tokio::test]

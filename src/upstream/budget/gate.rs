@@ -54,7 +54,7 @@ const SLACK: Duration = Duration::from_secs(5);
 pub struct Gate {
     state: Mutex<State>,
     window: Option<Arc<dyn Window>>,
-    /// Rings for who attends to the window: it was given up, though it is there.
+    /// Rings for who attends to the window: it was given up, though it is there, or has to be told of another key.
     given_up: Notify,
     journal: Option<Journal>,
     /// How long a request may be under way.
@@ -68,12 +68,14 @@ pub struct Group {
     pub name: Name,
     /// Its limit, where it has one of its own.
     pub limit: Option<u32>,
+    /// The place of the key that it came after, if it did: what that one sent counts for it, too.
+    pub after: Option<usize>,
 }
 
 struct State {
     keys: Vec<Key>,
-    /// `budget.queue_length`
-    queue_length: usize,
+    /// What all keys are held to.
+    settings: Settings,
     breaker: Breaker,
     /// Requests that may yet be under way to the vendor at once.
     slots: usize,
@@ -99,6 +101,8 @@ struct Key {
     reserve: usize,
     pause: Pause,
     queue: Queue,
+    /// Whether the shared window has been told of it, where there is one.
+    introduced: bool,
     /// How many of those in the log ask the shared window, and have no answer yet.
     asking: usize,
     /// Until when the shared window has nothing for callers' lookups, and for the lower lanes.
@@ -145,7 +149,7 @@ impl Gate {
         let (breaker, numbers) = (Breaker::default(), Slots::new());
         let state = State {
             keys,
-            queue_length: settings.queue_length,
+            settings: settings.clone(),
             breaker,
             slots: max_concurrency,
             places: 0,
@@ -182,7 +186,7 @@ impl Gate {
                     }
                     Turn::Wait(_)
                         if place.is_none()
-                            && state.keys[key].queue.ahead_of(lane, None) >= state.queue_length =>
+                            && state.keys[key].queue.ahead_of(lane, None) >= state.settings.queue_length =>
                     {
                         let refusal = Refusal::new(ErrorCode::Overloaded, "the queue for the vendor is full");
                         return Err(refusal.retry_at(now + SOON));
@@ -281,6 +285,7 @@ impl Key {
             reserve,
             pause: Pause::default(),
             queue: Queue::default(),
+            introduced: true,
             asking: 0,
             full: [None; 2],
             probing: None,

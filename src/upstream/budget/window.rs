@@ -10,10 +10,16 @@
 use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::{
+    digest,
+    rand::{SecureRandom as _, SystemRandom},
+};
 use tokio::sync::{broadcast, watch};
 
-use crate::replicas::{Gone, News, State};
+use crate::{
+    replicas::{Gone, News, State},
+    upstream::Origin,
+};
 
 /// The channel on which it is said what is left.
 pub const LEFT: &str = "left";
@@ -21,6 +27,21 @@ pub const LEFT: &str = "left";
 /// What the budget of one API key is called where others can read it: a digest, which tells nothing of the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name(pub [u8; 16]);
+
+impl Name {
+    /// Of the key with this digest at this vendor: another vendor that was given the same key counts for itself.
+    #[must_use]
+    pub fn of(origin: &Origin, key: [u8; 16]) -> Self {
+        let vendor =
+            format!("callgate budget 2 {}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&key);
+        context.update(vendor.as_bytes());
+        let mut half = [0; 16];
+        half.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(half)
+    }
+}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

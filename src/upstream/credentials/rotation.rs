@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{ApiKey, Credentials, KeyFileError, KeySource, Slot, read_key_file};
+use super::{ApiKey, Credentials, Held, KeyFileError, KeySource, Slot, read_key_file};
 use crate::call::WorkspaceIndex;
 
 /// How long a look at a file may take. Beyond that its disk is gone, and the key that is there has to do.
@@ -116,11 +116,8 @@ impl Credentials {
         }
     }
 
-    /// Puts another key in place; false where it is the same. A workspace that comes to hold another's key draws on that
-    /// one's budget, as the vendor counts it.
+    /// Puts another key in place, with its own budget; false where it is the same.
     fn replace(&self, workspace: WorkspaceIndex, new: ApiKey) -> bool {
-        let mut others = self.workspaces().filter(|other| *other != workspace).map(|other| self.held(other));
-        let group = others.find(|other| other.key.same(&new)).map(|other| other.group);
         let mut held = self.slot(workspace).held.write().unwrap_or_else(PoisonError::into_inner);
         if held.key.same(&new) {
             return false;
@@ -130,8 +127,8 @@ impl Credentials {
             retired.retain(|key| key.strong_count() > 0);
             retired.push(Arc::downgrade(&held.key));
         }
-        held.key = Arc::new(new);
-        held.group = group.unwrap_or(held.group);
+        let group = self.groups.take_over(&new, held.group);
+        *held = Held { key: Arc::new(new), group };
         true
     }
 }

@@ -47,7 +47,8 @@ fn workspaces_with_one_key_share_a_budget() {
     let credentials = Credentials::open(all, Vec::new()).expect("opened");
     let groups: Vec<_> = credentials.workspaces().map(|w| credentials.budget_group(w)).collect();
     assert_eq!(groups, [0, 1, 0]);
-    assert_eq!(credentials.group_limits(), [Some(120), None]);
+    let limits: Vec<_> = credentials.groups().iter().map(|group| (group.limit, group.after)).collect();
+    assert_eq!(limits, [(Some(120), None), (None, None)]);
 }
 
 #[test]
@@ -115,11 +116,15 @@ fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
     };
     assert_eq!(groups(), [0, 1, 2]);
     read("newer-key");
-    assert_eq!(groups(), [0, 1, 2], "a key of its own, and so a budget");
+    assert_eq!(groups(), [0, 1, 3], "another key, and so another budget");
+    assert_eq!(credentials.groups()[3].after, Some(2));
     read("second-key");
     assert_eq!(groups(), [0, 1, 1]);
     read("first-key");
     assert_eq!(groups(), [0, 1, 0]);
+    read("own-key");
+    assert_eq!(groups(), [0, 1, 2], "its own again");
+    assert_eq!(credentials.groups().len(), 4);
 }
 
 /// Another file with this key takes the place of the one at `path`, at once.

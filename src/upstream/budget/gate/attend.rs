@@ -32,7 +32,8 @@ impl Gate {
                 // What was said before says nothing any more.
                 news = window.news();
             }
-            if apart && !self.join(window, &link).await {
+            let joined = if apart { self.join(window, &link).await } else { self.introduce(window).await };
+            if !joined {
                 tokio::select! {
                     changed = changed(&link) => if changed.is_err() { return },
                     () = sleep(AGAIN) => {}
@@ -116,6 +117,38 @@ impl Gate {
                         self.lock().refused(Instant::now());
                         return false;
                     }
+                }
+            }
+        }
+    }
+
+    /// Tells the window of the keys that came while it was relied on, with what counts for them. False where it did not
+    /// hear.
+    async fn introduce(&self, window: &dyn Window) -> bool {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                let State { keys, numbers, .. } = &mut *state;
+                keys.iter_mut().enumerate().find(|(_, key)| !key.introduced).map(|(place, key)| {
+                    let departures = key.departures(&HashSet::new(), now);
+                    let replica = Some(numbers.replica());
+                    (place, Known { replica, ..self.known(key, departures, now) })
+                })
+            };
+            let Some((place, known)) = next else { return true };
+            match window.push(known).await {
+                Ok(left) => {
+                    let mut state = self.lock();
+                    let key = &mut state.keys[place];
+                    key.heard(left, Instant::now());
+                    key.introduced = true;
+                    key.queue.wake_all();
+                }
+                Err(Gone::Silent) => return false,
+                Err(Gone::Refused) => {
+                    self.lock().refused(Instant::now());
+                    return false;
                 }
             }
         }

@@ -1,11 +1,13 @@
-//! The terms that a key is held to, and how they change while the gateway runs.
+//! The terms that a key is held to, how they change while the gateway runs, and the keys that come to it meanwhile.
 //!
 //! What was sent stays counted. A limit that was lowered has to be grown into: until enough of what was sent is a minute
 //! old, nothing leaves. A permit that was granted before keeps its slot, and so is counted as well. Where replicas share
 //! the budget, the shared window hears of the new limit with the next slot that is asked for.
 
-use super::{Gate, Key};
-use crate::upstream::budget::Settings;
+use tokio::time::Instant;
+
+use super::{Gate, Group, Key, MINUTE};
+use crate::upstream::budget::{Settings, share::Standing};
 
 /// The limit of a key, and what the lower lanes leave alone of it.
 pub(super) fn of(own_limit: Option<u32>, settings: &Settings) -> (usize, usize) {
@@ -18,8 +20,39 @@ impl Gate {
     /// queue that was shortened keeps who is in it.
     pub fn change(&self, settings: &Settings) {
         let mut state = self.lock();
-        state.queue_length = settings.queue_length;
+        state.settings = settings.clone();
         state.keys.iter_mut().for_each(|key| key.change(settings));
+    }
+}
+
+impl Gate {
+    /// Whether it was told of this key.
+    #[must_use]
+    pub fn knows(&self, key: usize) -> bool {
+        key < self.lock().keys.len()
+    }
+
+    /// Takes up the keys that are new since this was last told of all, in their order. What was sent with the key that
+    /// one came after counts for it as well: who changes a key does not get a second minute by it, should the vendor
+    /// count for both together.
+    pub fn know(&self, groups: &[Group]) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        for group in groups.iter().skip(state.keys.len()) {
+            let mut key = Key::new(&state.settings, group, self.aloft);
+            if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {
+                for (slot, free) in before.log.slots() {
+                    // What is under way with the other key is settled there.
+                    key.log.held_until(slot, free.unwrap_or(now + MINUTE));
+                }
+            }
+            // Where the window is not relied on now, it is told of all keys before it is.
+            key.introduced = state.standing != Standing::Together;
+            if !key.introduced {
+                self.given_up.notify_one();
+            }
+            state.keys.push(key);
+        }
     }
 }
 
@@ -46,8 +79,11 @@ mod tests {
         upstream::{
             budget::{
                 Lane, Ties,
-                gate::tests::{ask, attended, replica, seconds, spend},
-                window::scripted::{Server, together},
+                gate::tests::{alone, answered, ask, attended, replica, seconds, spend},
+                window::{
+                    Name,
+                    scripted::{Server, together},
+                },
             },
             scripted::settle,
         },
@@ -136,5 +172,24 @@ mod tests {
             ask(gate, Lane::Lookup, 2).await.expect_err("five were sent");
         }
         assert_eq!(gates.each_ref().map(|gate| remaining(gate)), [0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_comes_after_another_is_held_to_what_that_one_sent() {
+        let gate = alone(&settings(4, Some(0)), &[None], 16);
+        spend(&gate, 3).await;
+        let old = Group { name: Name([0; 16]), limit: None, after: None };
+        let new = Group { name: Name([8; 16]), limit: None, after: Some(0) };
+        assert!(!gate.knows(1));
+        gate.know(&[old, new]);
+        gate.know(&[old, new]);
+        assert!(gate.knows(1) && !gate.knows(2));
+        let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
+        assert_eq!(remaining(), [1, 1]);
+        let permit = gate.permit(1, Lane::Lookup, Instant::now()).await.expect("one is left");
+        permit.spend(answered());
+        assert_eq!(remaining(), [1, 0], "what the new key sends is its own");
+        advance(seconds(60)).await;
+        assert_eq!(remaining(), [4, 4]);
     }
 }

@@ -56,6 +56,9 @@ impl State {
             }
             pause::Say::Until(until) => return Turn::Wait(Some(until)),
         };
+        if standing == Standing::Together && !key.introduced {
+            return Turn::Wait(None);
+        }
         if let Some(waiting) = key.budget(standing, lane, ahead, now) {
             return match waiting {
                 Some(at) if at > deadline => {
@@ -128,6 +131,8 @@ impl State {
                 key.share.lost(now);
             }
             (key.full, key.probing) = ([None; 2], None);
+            // It is told of all keys when it is back.
+            key.introduced = true;
             // It may now be known of many that they cannot go in time.
             key.queue.wake_all();
         }

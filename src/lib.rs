@@ -23,14 +23,17 @@
 //!
 //! - [`cli`]: the commands, one small file each. The only part that reads the environment, for `main` hands it down.
 //! - [`app`]: the composition root, which makes a gateway out of settings.
-//! - [`admin`]: the operators' endpoint.
+//! - [`admin`]: the operators' endpoint: probes and counters, the status page, forgetting, warming, the settings.
 //! - [`downstream`]: the callers' side: sockets, connections, the guard, routes, replies.
 //! - [`lookup`]: the story of a lookup; [`lookup::admission`] decides what may be kept, [`lookup::flight`] coalesces.
-//! - [`store`]: what is kept. [`upstream`]: the vendor's side: credentials, permits, the client.
-//! - [`replicas`]: the connection to Redis or Valkey, which those above share.
-//! - [`metrics`]: what is counted. [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
-//! - [`otlp`]: hands spans to a collector, where there is one.
-//! - [`clock`] and [`trace`]: the time of day, and who asks whom. [`secret_file`]: which files keep a secret.
+//! - [`store`]: what is kept: in memory, on disk, and in what the replicas share. [`upstream`]: the vendor's side:
+//!   credentials, permits, the client. [`otlp`]: hands spans to a collector, where there is one.
+//! - [`replicas`]: the connection to Redis or Valkey, which store and budget share, and whom TLS trusts beside the
+//!   vendor.
+//! - [`metrics`]: what is counted.
+//! - [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
+//! - [`clock`] and [`trace`]: the time of day, and who asks whom.
+//! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
 //! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.
@@ -41,12 +44,16 @@
 //! for the flow of a message. *Hit*, *miss* and *collapsed* are RFC 9211's; *fresh*, *stale*, *age* and *freshness
 //! lifetime* RFC 9111's. A *bypass* is an answer that goes past the cache because the call is still under way. A
 //! *flight* is one fetch with its *leader* and its *waiters*. A record is *final*, *settling*, *ongoing* or *suspect*.
+//! A *tier* is memory, the disk or what the replicas share; a *replica* is one of several gateways with one Redis. A
+//! *lease* is the right to ask for a call on behalf of them all, a *permit* a request's place in the budget, and its
+//! *lane* how early its turn comes.
 //!
 //! # What is never so
 //!
 //! - No request leaves for the vendor without a [`Permit`](upstream::budget::gate::Permit).
 //! - What an answer of the vendor becomes is decided by admission and nowhere else.
-//! - Nothing but final records and 404s is kept, unless a setting says so; a failure is remembered for a moment.
+//! - Nothing but records of calls that are over and 404s is kept, unless a setting says so, and beyond memory only
+//!   final ones; a failure is remembered for a moment.
 //! - The key is in no log, error, metric, dump or response, and a body in no log.
 //! - No global state, no `unsafe`, no lock across an await; ages are counted on tokio's clock, which tests can pause.
 #![forbid(unsafe_code)]

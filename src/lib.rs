@@ -28,12 +28,12 @@
 //! - [`lookup`]: the story of a lookup; [`lookup::admission`] decides what may be kept, [`lookup::flight`] coalesces.
 //! - [`store`]: what is kept: in memory, on disk, and in what the replicas share. [`upstream`]: the vendor's side:
 //!   credentials, permits, the client. [`otlp`]: hands spans to a collector, where there is one.
-//! - [`replicas`]: the connection to Redis or Valkey, which store and budget share, and whom TLS trusts beside the
-//!   vendor.
+//! - [`replicas`]: the connection to Redis or Valkey, which store and budget share.
 //! - [`metrics`]: what is counted.
 //! - [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom.
-//! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read.
+//! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read. [`trust`]: whose
+//!   certificates are believed.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
 //! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.
@@ -76,4 +76,5 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod trace;
+pub mod trust;
 pub mod upstream;

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["call", "outcome"],
     &["clock", "trace"],
-    &["secret_file"],
+    &["secret_file", "trust"],
 ];
 
 /// The parts that stand beside that order.
@@ -56,6 +56,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
         &["hyper::client", "hyper_util::client", "hyper_rustls"],
         &["upstream/client", "upstream/connect", "otlp/export", "cli/"],
     ),
+    (&["rustls_native_certs", "webpki_roots"], &["trust"]),
     (&["listenfd"], &["cli/inherited"]),
     (&["config"], &["settings/"]),
     (&["std::env"], &["main.rs", "cli/"]),

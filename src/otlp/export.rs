@@ -28,7 +28,10 @@ use super::{
     Settings, Span,
     message::{self, Any, ExportRequest, Resource, ResourceSpans, Scope, ScopeSpans, key_value},
 };
-use crate::{clock::Clock, replicas::trust};
+use crate::{
+    clock::Clock,
+    trust::{self, Roots},
+};
 
 /// The most requests whose spans go out together.
 const BATCH: usize = 512;
@@ -60,8 +63,11 @@ impl Export {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(settings.timeout));
+        // Over plain http nobody is to be trusted.
+        let secured = settings.endpoint.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let roots = if secured { Roots::Platform } else { Roots::None };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config((*trust::client_config(None)?).clone())
+            .with_tls_config(trust::client_config(roots, None)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);

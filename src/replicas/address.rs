@@ -14,7 +14,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Settings, reason::Reason, trust};
+use super::{Settings, reason::Reason};
+use crate::trust::{self, Roots};
 
 /// What the Redis client speaks over.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -49,8 +50,10 @@ impl Address {
             ConnectionAddr::Tcp(host, port) if tls => {
                 let name = ServerName::try_from(host.clone());
                 let name = name.map_err(|_| wrong("no name for a certificate in it"))?;
-                let config = trust::client_config(settings.ca_file.as_deref())?;
-                Place::Tcp { host, port, tls: Some((name, config)) }
+                // Once: the client would read the platform's at each connection, and none at all where one of them
+                // cannot be read. There is no way to go without: `#insecure` is not heard.
+                let config = trust::client_config(Roots::Platform, settings.ca_file.as_deref())?;
+                Place::Tcp { host, port, tls: Some((name, Arc::new(config))) }
             }
             ConnectionAddr::Tcp(host, port) => Place::Tcp { host, port, tls: None },
             ConnectionAddr::TcpTls { .. } | _ => return Err(wrong("a place that cannot be reached")),

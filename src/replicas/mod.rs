@@ -14,7 +14,6 @@ mod heart;
 mod line;
 mod reason;
 mod standing;
-pub(crate) mod trust;
 
 use std::{
     fmt, io,

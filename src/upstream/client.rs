@@ -22,10 +22,12 @@ use super::{
     Settings, answer,
     connect::{Connector, Line},
     error::{UpstreamError, chain},
-    tls,
     vendor::{Attempt, Source, Vendor, VendorAnswer},
 };
-use crate::trace::{TRACEPARENT, X_REQUEST_ID};
+use crate::{
+    trace::{TRACEPARENT, X_REQUEST_ID},
+    trust::{self, Roots},
+};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
@@ -51,10 +53,10 @@ impl HttpVendor {
     /// # Errors
     /// Where `upstream.ca_file` cannot be used.
     pub fn new(settings: &Settings) -> std::io::Result<Self> {
-        // Over plain http, toward this machine alone, nobody is to be trusted; reading the platform's roots takes
-        // longer than all else at start.
+        // Over plain http, toward this machine alone, nobody is to be trusted.
         let secured = settings.origin.scheme == http::uri::Scheme::HTTPS;
-        let tls = tls::client_config(secured, settings.ca_file.as_deref())?;
+        let roots = if secured { Roots::Platform } else { Roots::None };
+        let tls = trust::client_config(roots, settings.ca_file.as_deref())?;
         let connector = Connector::new(tls, settings.connect_timeout);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -32,7 +32,6 @@ pub mod retry_after;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod sightings;
-mod tls;
 pub mod vendor;
 
 use breaker::{Circuit, Health};

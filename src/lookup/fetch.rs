@@ -44,7 +44,7 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
     // What the settings are now holds for this flight to its end.
     let latest = started + lookup.upstream.patience();
     let policy = lookup.policy.load_full();
-    let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, started).await {
+    let (back, answer, upstream) = match turn::come(&lookup, leader, &ask, lane, started, latest).await {
         Turn::Deserted => return,
         Turn::Kept(leader, stored) => {
             return leader.land(Answer::hit(Tier::Shared, stored, Instant::now()));

@@ -2,7 +2,7 @@
 //! landing, whether that may be kept or not.
 //!
 //! The leader is a task of its own, so that a caller who leaves takes nothing from the others. A flight that nobody
-//! waits for any more may end early, but only through [`Leader::give_up`], under the same lock under which callers
+//! waits for any more may end early, but only in [`Leader::unless_deserted`], under the same lock under which callers
 //! join: a caller joins a flight that lands, or none. A leader that panics or is dropped lands as an error.
 //!
 //! It knows neither what is fetched nor what an answer is: `L` is whatever lands.
@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::Hash,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -190,18 +191,29 @@ impl<L: Clone> Waiter<L> {
 }
 
 impl<K: Eq + Hash, L> Leader<K, L> {
-    /// What the flight is for.
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-
     /// Whether a purge came since the flight began: what it brings must not be kept.
     pub fn is_purged(&self) -> bool {
         self.flight.purged.load(Ordering::SeqCst)
     }
 
+    /// Waits for something for as long as anybody waits for the flight, which ends with `None` where nobody does any more.
+    /// Until then whoever joins finds it where it is: what was waited for is not dropped before the flight has ended.
+    pub async fn unless_deserted<T>(mut self, what: impl Future<Output = T>) -> Option<(Self, T)> {
+        let mut what = pin!(what);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.deserted() => match self.give_up() {
+                    Ok(()) => return None,
+                    Err(wanted) => self = wanted,
+                },
+                done = what.as_mut() => return Some((self, done)),
+            }
+        }
+    }
+
     /// Waits until nobody waits for the flight. Somebody may join again right after.
-    pub async fn deserted(&self) {
+    async fn deserted(&self) {
         self.flight.news.closed().await;
     }
 
@@ -215,10 +227,14 @@ impl<K: Eq + Hash, L> Leader<K, L> {
         self.flight.wanted.load(Ordering::SeqCst)
     }
 
-    /// Waits until the flight is urgent.
-    pub async fn hurried(&self) {
-        // The sender lives as long as the flight, so there is no error to come.
-        let _ = self.flight.urgent.subscribe().wait_for(|urgent| *urgent).await;
+    /// Waits until the flight is urgent; for ever, once it is over.
+    pub fn hurried(&self) -> impl Future<Output = ()> + Send + use<K, L> {
+        let mut urgent = self.flight.urgent.subscribe();
+        async move {
+            if urgent.wait_for(|urgent| *urgent).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Tells those who wait, and flies on.
@@ -230,7 +246,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
     ///
     /// # Errors
     /// The leader itself, where the flight must go on.
-    pub fn give_up(mut self) -> Result<(), Self> {
+    fn give_up(mut self) -> Result<(), Self> {
         let mut aloft = lock(&self.aloft);
         if self.flight.news.receiver_count() > 0 {
             drop(aloft);

@@ -4,9 +4,9 @@
 //! The lease comes before the permit, so that replicas which want the same do not queue for it side by side. In the
 //! lanes below that of lookups it comes after: what may wait long must not hold up another replica's callers.
 
-use std::pin::{Pin, pin};
+use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Ask, Lookup,
@@ -25,31 +25,21 @@ pub(super) enum Turn {
     /// Another replica's flight brought what it wants.
     Landed(Leader, Box<Landing>),
     /// It was kept meanwhile, by another replica.
-    Kept(Leader, std::sync::Arc<Stored>),
+    Kept(Leader, Arc<Stored>),
     /// Nobody waits any more.
     Deserted,
 }
 
-/// How a wait ended.
-enum Waited<T> {
-    Over(T),
-    /// Somebody joined who is to be served before the lane that was waited in.
-    Hurried,
-    /// Nobody waits any more.
-    Deserted,
-}
-
-/// Waits for the turn of a flight that began at `started`.
+/// Waits for the turn of a flight that began at `started`, and is to end by `latest`.
 pub(super) async fn come(
     lookup: &Lookup,
     mut leader: Leader,
     ask: &Ask,
-    lane: Lane,
+    mut lane: Lane,
     started: Instant,
+    latest: Instant,
 ) -> Turn {
     let (store, upstream) = (lookup.store(), lookup.upstream());
-    let latest = started + upstream.patience();
-    let mut lane = lane;
     let mut anew = ask.directives.fetch_anew;
     loop {
         if leader.is_urgent() {
@@ -67,24 +57,25 @@ pub(super) async fn come(
                 anew = true;
                 continue;
             }
-            Boarding::Elsewhere(elsewhere) => match others(leader, &elsewhere, latest).await {
-                Others::Landed(leader, landing) => return Turn::Landed(leader, landing),
-                Others::Deserted => return Turn::Deserted,
-                // A request that cannot end well would only be counted.
-                Others::Nothing(back) if upstream.is_worth_asking_before(latest) => {
-                    leader = back;
-                    continue;
+            Boarding::Elsewhere(elsewhere) => {
+                let Some((back, others)) = others(leader, &elsewhere, latest).await else {
+                    return Turn::Deserted;
+                };
+                leader = back;
+                match others {
+                    Others::Landed(landing) => return Turn::Landed(leader, landing),
+                    // A request that cannot end well would only be counted.
+                    Others::Nothing if upstream.is_worth_asking_before(latest) => continue,
+                    Others::Nothing | Others::Late => {
+                        let detail = "another replica asked for it, and nothing came of that in time";
+                        let refusal = Refusal::new(ErrorCode::UpstreamTimeout, detail);
+                        return Turn::Ours(leader, Lease::none(), lane, Err(refusal));
+                    }
                 }
-                Others::Nothing(leader) | Others::Late(leader) => {
-                    let detail = "another replica asked for it, and nothing came of that in time";
-                    let refusal = Refusal::new(ErrorCode::UpstreamTimeout, detail);
-                    return Turn::Ours(leader, Lease::none(), lane, Err(refusal));
-                }
-            },
+            }
         };
-        let (back, reached, permit) = match permit(lookup, leader, ask, lane, started).await {
-            Some(permit) => permit,
-            None => return Turn::Deserted,
+        let Some((back, reached, permit)) = permit(lookup, leader, ask, lane, started).await else {
+            return Turn::Deserted;
         };
         (leader, lane) = (back, reached);
         if first || permit.is_err() {
@@ -98,35 +89,29 @@ pub(super) async fn come(
     }
 }
 
+/// Waits for what another replica brings, until `latest`. `None` where nobody waits any more.
+async fn others(leader: Leader, elsewhere: &Elsewhere, latest: Instant) -> Option<(Leader, Others)> {
+    let landing = async {
+        match timeout_at(latest, elsewhere.landing()).await {
+            Ok(Some(landing)) => Others::Landed(Box::new(landing)),
+            Ok(None) => Others::Nothing,
+            Err(_) => Others::Late,
+        }
+    };
+    leader.unless_deserted(landing).await
+}
+
 /// What became of waiting for another replica.
 enum Others {
-    Landed(Leader, Box<Landing>),
+    Landed(Box<Landing>),
     /// It ended without bringing anything.
-    Nothing(Leader),
+    Nothing,
     /// It takes longer than callers may be kept waiting.
-    Late(Leader),
-    Deserted,
+    Late,
 }
 
-async fn others(mut leader: Leader, elsewhere: &Elsewhere, latest: Instant) -> Others {
-    let mut landing = pin!(elsewhere.landing());
-    loop {
-        tokio::select! {
-            biased;
-            landed = landing.as_mut() => return match landed {
-                Some(landed) => Others::Landed(leader, Box::new(landed)),
-                None => Others::Nothing(leader),
-            },
-            () = sleep_until(latest) => return Others::Late(leader),
-            () = leader.deserted() => match leader.give_up() {
-                Ok(()) => return Others::Deserted,
-                Err(wanted) => leader = wanted,
-            },
-        }
-    }
-}
-
-/// Waits for the permit of a flight that began at `since`, in the lane of lookups once somebody is in a hurry. `None` where nobody waits any more.
+/// Waits for the permit of a flight that began at `since`, in the lane of lookups once somebody is in a hurry. `None`
+/// where nobody waits any more.
 async fn permit(
     lookup: &Lookup,
     mut leader: Leader,
@@ -136,34 +121,24 @@ async fn permit(
 ) -> Option<(Leader, Lane, Result<Permit, Refusal>)> {
     let mut lane = if leader.is_urgent() { Lane::Lookup } else { lane };
     loop {
-        let mut permit = pin!(lookup.upstream().permit(ask.key.workspace, lane, since));
-        loop {
-            match wait_for_permit(permit.as_mut(), &leader, lane).await {
-                // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
-                Waited::Over(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => break,
-                Waited::Over(permit) => return Some((leader, lane, permit)),
-                Waited::Hurried => break,
-                // Who joins a deserted flight finds its place in the queue still taken.
-                Waited::Deserted => match leader.give_up() {
-                    Ok(()) => return None,
-                    Err(wanted) => leader = wanted,
-                },
+        let (permit, hurried) = (lookup.upstream().permit(ask.key.workspace, lane, since), leader.hurried());
+        let waited = async {
+            tokio::select! {
+                biased;
+                permit = permit => Some(permit),
+                () = hurried, if lane != Lane::Lookup => None,
             }
+        };
+        // Who joins a deserted flight finds its place in the queue still taken.
+        let (back, waited) = leader.unless_deserted(waited).await?;
+        leader = back;
+        match waited {
+            // Somebody in a hurry came in the very moment: what was refused to a lower lane is not refused to them.
+            Some(Err(_)) if lane != Lane::Lookup && leader.is_urgent() => {}
+            Some(permit) => return Some((leader, lane, permit)),
+            None => {}
         }
         // Who came in a hurry waits as long as anybody.
         (lane, since) = (Lane::Lookup, Instant::now());
-    }
-}
-
-async fn wait_for_permit(
-    permit: Pin<&mut impl Future<Output = Result<Permit, Refusal>>>,
-    leader: &Leader,
-    lane: Lane,
-) -> Waited<Result<Permit, Refusal>> {
-    tokio::select! {
-        biased;
-        permit = permit => Waited::Over(permit),
-        () = leader.hurried(), if lane != Lane::Lookup => Waited::Hurried,
-        () = leader.deserted() => Waited::Deserted,
     }
 }

@@ -4,7 +4,7 @@
 //! lookups. All of them get the record in the moment in which it is read, by the vigil or by anybody else. A vigil
 //! that nobody waits for ends.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -46,7 +46,6 @@ pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -
     // A vigil is never in a hurry.
     let wish = flight::Wish { urgent: false, kept: !ask.directives.keep_nothing };
     let (mut place, joined) = lookup.vigils.join_or_start(&ask.key, wish, Answer::crashed, watch);
-    let mut draining = lookup.draining.subscribe();
     tokio::select! {
         biased;
         over = place.news(Answer::is_over) => match over {
@@ -55,8 +54,7 @@ pub(super) async fn answer(lookup: &Arc<Lookup>, ask: Ask, patience: Duration) -
             None => first,
         },
         () = sleep_until(began + patience) => latest(lookup, &place, joined, &ask, first, began),
-        // The sender lives as long as the lookup.
-        _ = draining.wait_for(|draining| *draining) => latest(lookup, &place, joined, &ask, first, began),
+        () = lookup.drained() => latest(lookup, &place, joined, &ask, first, began),
     }
 }
 
@@ -87,30 +85,13 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, mut ask: Ask, first
     let mut latest = first;
     loop {
         let next = Instant::now() + pace(age(&latest, lookup.clock.now(), began.elapsed()));
-        loop {
-            tokio::select! {
-                biased;
-                () = leader.deserted() => match leader.give_up() {
-                    Ok(()) => return,
-                    Err(wanted) => leader = wanted,
-                },
-                () = sleep_until(next) => break,
-            }
-        }
+        let Some((back, ())) = leader.unless_deserted(sleep_until(next)).await else { return };
+        leader = back;
         // Others may have come since, who have nothing against the record's being kept.
         ask.directives.keep_nothing = !leader.is_wanted();
-        let mut poll = pin!(poll(&lookup, &ask));
-        let answer = loop {
-            tokio::select! {
-                biased;
-                answer = &mut poll => break answer,
-                // A poll that waits for its turn leaves the queue with those who wait for it.
-                () = leader.deserted() => match leader.give_up() {
-                    Ok(()) => return,
-                    Err(wanted) => leader = wanted,
-                },
-            }
-        };
+        // A poll that waits for its turn leaves the queue with those who wait for it.
+        let Some((back, answer)) = leader.unless_deserted(poll(&lookup, &ask)).await else { return };
+        leader = back;
         if answer.is_over() {
             return leader.land(answer);
         }

@@ -284,7 +284,7 @@ impl Fetch<'_> {
         if !answer::is_masked_by_stale(failure) {
             return None;
         }
-        kept.and_then(|kept| self.lookup.stale_if_error(kept, now))
+        kept.and_then(|kept| self.policy.stale_if_error(kept, now))
     }
 
     /// Lets a failure answer for its key for `failure_ttl`.

@@ -73,6 +73,16 @@ impl Settings {
         let longest = self.final_ttl.saturating_add(self.stale_if_error);
         Spans { keep_stale: self.stale_if_error, longest }
     }
+
+    /// The answer that a stale record may still give when the vendor fails.
+    fn stale_if_error(&self, kept: Arc<Stored>, now: Instant) -> Option<Answer> {
+        let until = kept.lifetime.saturating_add(self.stale_if_error);
+        if kept.fresh_for(now).is_some() {
+            // Passed by at a caller's wish, and no staler for that.
+            return Some(Answer::hit(Tier::Memory, kept, now));
+        }
+        (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
+    }
 }
 
 /// What `forever` is counted as: a hundred years.
@@ -239,21 +249,11 @@ impl Lookup {
     fn failed_recently(&self, key: &CacheKey, now: Instant) -> Option<Answer> {
         let failure = self.store.failure(key, now)?;
         if answer::is_masked_by_stale(&failure.answer)
-            && let Some(stale) = self.store.get(key).and_then(|kept| self.stale_if_error(kept, now))
+            && let Some(stale) = self.store.get(key).and_then(|kept| self.policy().stale_if_error(kept, now))
         {
             return Some(stale);
         }
         Some(Answer::failed_recently(&failure, now))
-    }
-
-    /// The answer that a stale record may still give when the vendor fails.
-    fn stale_if_error(&self, kept: Arc<Stored>, now: Instant) -> Option<Answer> {
-        let until = kept.lifetime.saturating_add(self.policy().stale_if_error);
-        if kept.fresh_for(now).is_some() {
-            // Passed by at a caller's wish, and no staler for that.
-            return Some(Answer::hit(Tier::Memory, kept, now));
-        }
-        (kept.is_final() && kept.age(now) < until).then(|| Answer::stale(kept, now))
     }
 
     /// Forgets what other replicas were told to forget, for ever.

@@ -288,3 +288,22 @@ async fn a_lookup_that_joins_a_poll_waits_no_longer_than_one_that_comes_alone() 
     first.answer(200, settled(A));
     assert_eq!((said(busy).await.0, world.vendor.unanswered().await), (200, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_under_way_ends_by_the_settings_that_it_began_with() {
+    let mut world = World::new(Terms::default());
+    world.keep(A).await;
+    advance(seconds(3_601)).await;
+    let caller = world.caller(A);
+    let request = world.vendor.next().await;
+    let mut policy = world.lookup.policy().as_ref().clone();
+    policy.stale_if_error = Duration::ZERO;
+    world.lookup.change_policy(policy);
+    request.fail(UpstreamError::Timeout);
+    assert_eq!(said(caller).await, (200, "callgate; hit; ttl=-1; detail=stale-if-error".into()));
+    // The next one begins anew.
+    advance(seconds(2)).await;
+    let caller = world.caller(A);
+    world.vendor.next().await.fail(UpstreamError::Timeout);
+    assert_eq!(said(caller).await.0, 504);
+}

@@ -29,7 +29,7 @@ use crate::{
     outcome::Tier,
     replicas::{self, Link},
     settings::Settings,
-    store::{self, DiskSettings, Namespace, Seal, Store, Terms},
+    store::{self, DiskSettings, Erasures, Namespace, Seal, Store, Terms},
     upstream::{
         Upstream,
         budget::{self, Ties, journal::Journal, window::Window},
@@ -81,6 +81,7 @@ pub struct App {
     scraping: Endpoint<Scraping>,
     readiness: Arc<Readiness>,
     lookup: Arc<Lookup>,
+    erasures: Erasures,
     drain: drain::Settings,
     reloader: Arc<Reloader>,
     link: Option<Arc<Link>>,
@@ -154,7 +155,7 @@ impl App {
             clock: Arc::clone(&clock),
             seal,
         };
-        let store = Store::open(&settings.store, terms, link.clone()).await;
+        let (store, erasures) = Store::open(&settings.store, terms, link.clone()).await;
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
 
@@ -220,6 +221,7 @@ impl App {
             },
             readiness,
             lookup,
+            erasures,
             drain: settings.drain,
             reloader,
             link,
@@ -260,7 +262,8 @@ impl App {
         // What the other replicas say, of the budget and of what is to be forgotten.
         let attending = Arc::clone(&self.lookup);
         let others = tokio::spawn(async move {
-            let (budget, erasures) = (attending.upstream().attend(), attending.follow_erasures());
+            let (budget, erasures) =
+                (attending.upstream().attend(), attending.follow_erasures(self.erasures));
             tokio::join!(budget, erasures);
         });
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Lookup;
 use crate::{
     call::CacheKey,
-    store::{Erased, Erasure},
+    store::{Erased, Erasure, Erasures},
 };
 
 /// Forgets. It goes on to its end when who asked for it leaves. `None` where it broke off, which is logged.
@@ -33,9 +33,9 @@ pub(super) async fn erase(lookup: &Arc<Lookup>, erasure: Erasure) -> Option<Eras
 }
 
 /// Forgets what other replicas were told to forget, for ever.
-pub(super) async fn follow(lookup: &Lookup) {
+pub(super) async fn follow(lookup: &Lookup, mut erasures: Erasures) {
     loop {
-        let told = lookup.store.told().await;
+        let told = erasures.next().await;
         let about = || {
             let erasures: Vec<Erasure> = told.iter().map(|told| told.erasure.clone()).collect();
             move |key: &CacheKey| erasures.iter().any(|erasure| erasure.matches(key))

@@ -26,7 +26,7 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     outcome::{ErrorCode, Refusal, Tier},
-    store::{Erased, Erasure, Spans, Store, Stored},
+    store::{Erased, Erasure, Erasures, Spans, Store, Stored},
     trace::Trace,
     upstream::{Upstream, budget::Lane},
 };
@@ -257,8 +257,8 @@ impl Lookup {
     }
 
     /// Forgets what other replicas were told to forget, for ever.
-    pub async fn follow_erasures(&self) {
-        erase::follow(self).await
+    pub async fn follow_erasures(&self, erasures: Erasures) {
+        erase::follow(self, erasures).await
     }
 
     /// Forgets what an erasure is about, in every tier, and keeps nothing of it that is under way. What was kept, once it

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Erasure, Store, Told, namespace::digest, stored::Stored};
 use crate::{
@@ -63,6 +63,35 @@ pub struct Found {
     pub tiers: Vec<Tier>,
     /// As the nearest tier has it.
     pub kept: Kept,
+}
+
+/// What other replicas erase from now on, to be forgotten here too.
+#[derive(Debug)]
+pub struct Erasures(Option<mpsc::Receiver<Vec<Told>>>);
+
+impl Erasures {
+    /// There are no others.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// What is told so.
+    pub(super) fn told(told: mpsc::Receiver<Vec<Told>>) -> Self {
+        Self(Some(told))
+    }
+
+    /// Waits for the next ones; for ever where there are no others. What came is to be forgotten before this is asked
+    /// again. Nothing is lost where it is given up.
+    pub async fn next(&mut self) -> Vec<Told> {
+        let told = match &mut self.0 {
+            Some(told) => told.recv().await,
+            None => None,
+        };
+        match told {
+            Some(told) => told,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// What was forgotten.

@@ -10,14 +10,14 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 mod disk;
 mod erasure;
@@ -31,7 +31,7 @@ pub mod stored;
 mod unread;
 
 pub use erasure::Erasure;
-pub use kept::{Erased, Found, Kept};
+pub use kept::{Erased, Erasures, Found, Kept};
 pub use namespace::Namespace;
 pub use seal::{Seal, SealError};
 pub use shared::{
@@ -106,8 +106,6 @@ pub struct Store {
     /// Whether there was to be a disk.
     disk_is_set: bool,
     shared: Option<Arc<shared::Shared>>,
-    /// What was erased elsewhere, for who asks for it first.
-    told: Mutex<Option<mpsc::Receiver<Vec<Told>>>>,
     namespace: Namespace,
     spans: Arc<ArcSwap<Spans>>,
     /// How often something was forgotten: what is read from afar meanwhile may be what was to be forgotten.
@@ -125,7 +123,6 @@ impl Store {
             disk: None,
             disk_is_set: false,
             shared: None,
-            told: Mutex::new(None),
             namespace: Namespace::default(),
             spans: Arc::default(),
             removals: AtomicU64::new(0),
@@ -134,8 +131,9 @@ impl Store {
     }
 
     /// The store of these settings. A tier that cannot be had is left out, with a line in the log. What was erased by
-    /// other replicas while this one was not there is forgotten before it returns.
-    pub async fn open(settings: &Settings, terms: Terms, link: Option<Arc<Link>>) -> Self {
+    /// other replicas while this one was not there is forgotten before it returns; what they erase from then on is
+    /// handed out beside the store.
+    pub async fn open(settings: &Settings, terms: Terms, link: Option<Arc<Link>>) -> (Self, Erasures) {
         let namespace = terms.namespace.clone();
         let spans = Arc::clone(&terms.spans);
         let store = Self { namespace, spans, ..Self::in_memory(settings.capacity) };
@@ -158,6 +156,7 @@ impl Store {
         let shared = link.map(|link| Arc::new(shared::Shared::new(link, terms)));
         let store = Self { disk, disk_is_set: settings.disk.is_some(), shared, ..store };
         if let Some(shared) = &store.shared {
+        let mut erasures = Erasures::none();
             if let Some(disk) = &store.disk {
                 shared.knows_until(disk.noted_erasures().await);
             }
@@ -165,9 +164,9 @@ impl Store {
             let told = shared.told().await.unwrap_or_default();
             store.obey(&told).await;
             store.note_obeyed(&told).await;
-            *lock(&store.told) = Some(shared.follow());
+            erasures = Erasures::told(shared.follow());
         }
-        store
+        (store, erasures)
     }
 
     /// What is kept in memory for `key`, fresh or stale. Never waits and never allocates: the path of every hit.
@@ -320,29 +319,12 @@ impl Store {
         self.shared.as_ref().map(|shared| shared.replicas().unwrap_or(1))
     }
 
-    /// Waits for what was erased elsewhere and is to be forgotten here; for ever where there is no elsewhere. For one
-    /// who asks, and forgets it before asking again.
-    pub async fn told(&self) -> Vec<Told> {
-        let taken = lock(&self.told).take();
-        let Some(mut told) = taken else { return std::future::pending().await };
-        let news = told.recv().await;
-        *lock(&self.told) = Some(told);
-        match news {
-            Some(news) => news,
-            None => std::future::pending().await,
-        }
-    }
-
     /// Writes down what is still to be written, and lets go of files. Nothing is kept beyond memory afterwards.
     pub async fn close(&self) {
         if let Some(disk) = &self.disk {
             disk.close().await;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Store {

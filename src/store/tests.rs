@@ -25,7 +25,7 @@ async fn open_of(path: &Path, capacity: u64) -> Store {
         clock: Arc::new(Clock::system()),
         seal: None,
     };
-    Store::open(&settings, terms, None).await
+    Store::open(&settings, terms, None).await.0
 }
 
 fn key(id: &str) -> CacheKey {

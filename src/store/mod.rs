@@ -140,8 +140,8 @@ impl Store {
         let sealed = terms.seal.is_some();
         let disk = match settings.disk.clone() {
             Some(disk) => {
-                let Terms { namespace, spans, clock, seal } = terms.clone();
-                let open = move || disk::Disk::open(&disk, namespace, spans, clock, seal);
+                let terms = terms.clone();
+                let open = move || disk::Disk::open(&disk, terms);
                 tokio::task::spawn_blocking(open).await.ok().flatten()
             }
             None => None,

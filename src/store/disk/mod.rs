@@ -32,7 +32,7 @@ mod reach;
 mod sweep;
 
 use super::{
-    DiskSettings, Namespace, Spans, Totals,
+    DiskSettings, Namespace, Spans, Terms, Totals,
     record::{Head, Record, Unreadable},
     seal::Seal,
     stored::Stored,
@@ -102,13 +102,8 @@ enum Phase {
 impl Disk {
     /// Opens the file and starts the thread that writes to it. `None`, with a line in the log, where it cannot be used.
     /// Blocks.
-    pub(super) fn open(
-        settings: &DiskSettings,
-        namespace: Namespace,
-        spans: Arc<ArcSwap<Spans>>,
-        clock: Arc<Clock>,
-        seal: Option<Arc<Seal>>,
-    ) -> Option<Self> {
+    pub(super) fn open(settings: &DiskSettings, terms: Terms) -> Option<Self> {
+        let Terms { namespace, spans, clock, seal } = terms;
         let path = settings.path.as_path();
         let without = |why: String| {
             tracing::warn!(path = %path.display(), why, "calls are not kept on disk");

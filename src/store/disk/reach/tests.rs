@@ -9,7 +9,7 @@ use crate::{
     call::{ApiVersion, CallId, Resource, WorkspaceIndex},
     clock::Clock,
     outcome::Class,
-    store::{DiskSettings, Namespace, Spans, stored::Stored},
+    store::{DiskSettings, Namespace, Spans, Terms, stored::Stored},
 };
 
 fn open(path: &Path) -> Disk {
@@ -17,8 +17,8 @@ fn open(path: &Path) -> Disk {
     let namespace = Namespace { origin: "https://vendor".into(), workspaces: vec!["ws".into()] };
     let spans = Spans { keep_stale: Duration::from_secs(60), longest: Duration::from_secs(60) };
     let spans = Arc::new(ArcSwap::from_pointee(spans));
-    let disk = Disk::open(&settings, namespace, spans, Arc::new(Clock::system()), None);
-    disk.expect("a file")
+    let terms = Terms { namespace, spans, clock: Arc::new(Clock::system()), seal: None };
+    Disk::open(&settings, terms).expect("a file")
 }
 
 fn keys(count: usize) -> Vec<CacheKey> {

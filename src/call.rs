@@ -79,6 +79,12 @@ impl ApiVersion {
             Self::V2 => "v2",
         }
     }
+
+    /// The version of which [`as_str`](Self::as_str) is this.
+    #[must_use]
+    pub fn parse(segment: &str) -> Option<Self> {
+        [Self::V1, Self::V2].into_iter().find(|version| version.as_str() == segment)
+    }
 }
 
 /// Which of the configured workspaces a request is for: its place in the settings, the first being the default.

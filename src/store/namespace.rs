@@ -17,11 +17,31 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// The id of a workspace, by its place in the settings.
+    pub(super) fn name(&self, workspace: WorkspaceIndex) -> Option<&str> {
+        self.workspaces.get(usize::from(workspace.0)).map(String::as_str)
+    }
+
+    /// The place of a workspace, by its id.
+    pub(super) fn index(&self, name: &[u8]) -> Option<WorkspaceIndex> {
+        self.selected(None).find_map(|(place, own)| (own.as_bytes() == name).then_some(place))
+    }
+
+    /// This workspace, or all: their places and ids.
+    pub(super) fn selected(
+        &self,
+        one: Option<WorkspaceIndex>,
+    ) -> impl Iterator<Item = (WorkspaceIndex, &str)> {
+        let places = (0..=u16::MAX).map(WorkspaceIndex);
+        let all = places.zip(self.workspaces.iter().map(String::as_str));
+        all.filter(move |(place, _)| one.is_none_or(|one| one == *place))
+    }
+
     /// The key outside this process; `None` for what is not kept there. The id stands before the version, so that all
     /// entries of one call lie side by side. None of the parts can hold the zero byte that ends them.
     pub(super) fn key(&self, key: &CacheKey) -> Option<Vec<u8>> {
         let Resource::Call(id, query) = &key.resource else { return None };
-        let workspace = self.workspaces.get(usize::from(key.workspace.0))?;
+        let workspace = self.name(key.workspace)?;
         let mut bytes = joined(&[&self.origin, workspace, id.as_str(), key.version.as_str()])?;
         bytes.extend_from_slice(query.as_deref().unwrap_or_default().as_bytes());
         Some(bytes)
@@ -32,28 +52,20 @@ impl Namespace {
         let mut parts = std::str::from_utf8(key).ok()?.splitn(5, '\0');
         let mut next = || parts.next();
         let (origin, workspace, id, version, query) = (next()?, next()?, next()?, next()?, next()?);
-        let place = self.workspaces.iter().position(|other| other == workspace)?;
-        let version = [ApiVersion::V1, ApiVersion::V2].into_iter().find(|other| other.as_str() == version)?;
+        let (workspace, version) = (self.index(workspace.as_bytes())?, ApiVersion::parse(version)?);
         let query = Some(query).filter(|query| !query.is_empty()).map(Into::into);
         let resource = Resource::Call(CallId::parse(id.as_bytes())?, query);
-        let workspace = WorkspaceIndex(u16::try_from(place).ok()?);
         (origin == self.origin).then_some(CacheKey { workspace, version, resource })
     }
 
     /// How the keys begin that an erasure is about, and no others.
     pub(super) fn prefixes(&self, erasure: &Erasure) -> Vec<Vec<u8>> {
-        let selected = |place: usize| match erasure {
-            Erasure::Call(Some(workspace), _) | Erasure::All(Some(workspace)) => {
-                usize::from(workspace.0) == place
-            }
-            Erasure::Call(None, _) | Erasure::All(None) => true,
-        };
-        let workspaces = self.workspaces.iter().enumerate().filter(|(place, _)| selected(*place));
+        let (Erasure::Call(one, _) | Erasure::All(one)) = erasure;
         let prefix = |workspace: &str| match erasure {
             Erasure::Call(_, id) => joined(&[&self.origin, workspace, id.as_str()]),
             Erasure::All(_) => joined(&[&self.origin, workspace]),
         };
-        workspaces.filter_map(|(_, workspace)| prefix(workspace)).collect()
+        self.selected(*one).filter_map(|(_, workspace)| prefix(workspace)).collect()
     }
 }
 

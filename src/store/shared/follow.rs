@@ -54,16 +54,16 @@ impl Shared {
             let pairs = page.iter().zip(&times).flat_map(|((member, _), at)| [&member[..], at.as_bytes()]);
             let arguments: Vec<&[u8]> = std::iter::once(&kept_for[..]).chain(pairs).collect();
             for lost in self.again(PATIENCE, &scripts::RECALL, &keys, &arguments).await? {
-                match self.read_stone(&lost, 0).map(|told| told.erasure) {
-                    Some(Erasure::Call(Some(place), id)) => {
-                        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
+                let Some(told) = self.read_stone(&lost, 0) else { continue };
+                let (Erasure::Call(one, _) | Erasure::All(one)) = &told.erasure;
+                // A tombstone is always of one workspace.
+                for (place, workspace) in self.namespace.selected(*one) {
+                    if let Erasure::Call(_, id) = &told.erasure {
                         let id = id.as_str().as_bytes();
                         self.again(PATIENCE, &scripts::ERASE, &self.of_call(workspace, id), &[id]).await?;
+                    } else {
+                        self.erase_all((place, workspace), &mut HashSet::new(), PATIENCE).await?;
                     }
-                    Some(Erasure::All(Some(place))) => {
-                        self.erase_all(place, &mut HashSet::new(), PATIENCE).await?
-                    }
-                    Some(Erasure::Call(None, _) | Erasure::All(None)) | None => {}
                 }
             }
         }

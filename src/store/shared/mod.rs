@@ -181,11 +181,7 @@ impl Shared {
         id: &CallId,
     ) -> Result<Vec<(CacheKey, Kept)>, Gone> {
         let mut found = Vec::new();
-        for (place, name) in self.namespace.workspaces.iter().enumerate() {
-            let Ok(place) = u16::try_from(place).map(WorkspaceIndex) else { break };
-            if workspace.is_some_and(|workspace| workspace != place) {
-                continue;
-            }
+        for (place, name) in self.namespace.selected(workspace) {
             let call = self.name("call", &member(name, id.as_str().as_bytes()));
             let reply = self.link.run(&scripts::ENTRIES, &[call], &[]).await?;
             let (pairs, _) = reply.as_chunks();
@@ -218,7 +214,7 @@ impl Shared {
 
     async fn count(&self) -> Result<(u64, u64), Gone> {
         let (mut entries, mut bytes) = (0, 0);
-        for workspace in &self.namespace.workspaces {
+        for (_, workspace) in self.namespace.selected(None) {
             let keys = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
             let counted = self.link.run(&scripts::TOTALS, &keys, &[]).await?;
             let mut numbers = counted.iter().map(|number| digits(number));
@@ -230,14 +226,10 @@ impl Shared {
 
     /// Throws out what is of no more use.
     async fn sweep(&self) -> Result<(), Gone> {
-        for workspace in &self.namespace.workspaces {
-            let [index, bytes] = ["index", "bytes"].map(|kind| self.name(kind, workspace.as_bytes()));
-            let expired =
-                self.link.run(&scripts::EXPIRED, std::slice::from_ref(&index), &[SWEPT_AT_ONCE]).await?;
-            for id in expired {
-                let call = self.name("call", &member(workspace, &id));
-                let reply =
-                    self.link.run(&scripts::EXPIRE, &[call, index.clone(), bytes.clone()], &[&id]).await?;
+        for (_, workspace) in self.namespace.selected(None) {
+            let index = [self.name("index", workspace.as_bytes())];
+            for id in self.link.run(&scripts::EXPIRED, &index, &[SWEPT_AT_ONCE]).await? {
+                let reply = self.link.run(&scripts::EXPIRE, &self.of_call(workspace, &id), &[&id]).await?;
                 let gone = reply.first().map(|gone| digits(gone)).unwrap_or_default();
                 self.totals.lock().unwrap_or_else(PoisonError::into_inner).expired += gone;
             }
@@ -321,23 +313,24 @@ impl Shared {
     /// Where the calls of this key lie; `None` for what is not kept there.
     fn place(&self, key: &CacheKey) -> Option<Place> {
         let Resource::Call(id, query) = &key.resource else { return None };
-        let workspace = self.namespace.workspaces.get(usize::from(key.workspace.0))?;
-        let of_call = member(workspace, id.as_str().as_bytes());
+        let workspace = self.namespace.name(key.workspace)?;
+        let id = id.as_str().as_bytes();
+        let [call, index, bytes] = self.of_call(workspace, id);
         let field = [key.version.as_str(), "\0", query.as_deref().unwrap_or_default()].concat();
         Some(Place {
             full: self.namespace.key(key)?,
-            call: self.name("call", &of_call),
-            index: self.name("index", workspace.as_bytes()),
-            bytes: self.name("bytes", workspace.as_bytes()),
+            call,
+            index,
+            bytes,
             field: field.into_bytes(),
-            id: id.as_str().as_bytes().to_vec(),
-            members: [of_call, member(workspace, b"")],
+            id: id.to_vec(),
+            members: [member(workspace, id), member(workspace, b"")],
         })
     }
 
     /// The names that belong to the lease of this key: of a call, or of a list.
     fn names(&self, key: &CacheKey) -> Option<Names> {
-        let workspace = self.namespace.workspaces.get(usize::from(key.workspace.0))?;
+        let workspace = self.namespace.name(key.workspace)?;
         let subject = member(workspace, key.path_and_query().as_bytes());
         // The query of a list may name people.
         let digest = ring::digest::digest(&ring::digest::SHA256, &subject);
@@ -374,7 +367,7 @@ fn member(workspace: &str, id: &[u8]) -> Vec<u8> {
 /// The key that a field of a call's hash is for.
 fn key_of(workspace: WorkspaceIndex, id: &CallId, field: &[u8]) -> Option<CacheKey> {
     let (version, query) = std::str::from_utf8(field).ok()?.split_once('\0')?;
-    let version = [ApiVersion::V1, ApiVersion::V2].into_iter().find(|known| known.as_str() == version)?;
+    let version = ApiVersion::parse(version)?;
     let query = (!query.is_empty()).then(|| query.into());
     Some(CacheKey { workspace, version, resource: Resource::Call(id.clone(), query) })
 }

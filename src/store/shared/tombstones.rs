@@ -116,22 +116,19 @@ impl Shared {
             Erasure::All(workspace) => (*workspace, None),
         };
         let mut gone = HashSet::new();
-        for place in 0..u16::try_from(self.namespace.workspaces.len()).unwrap_or(u16::MAX) {
-            if one.is_none_or(|one| one.0 == place) {
-                self.erase_in(WorkspaceIndex(place), id, &mut gone, patience).await?;
-            }
+        for (place, workspace) in self.namespace.selected(one) {
+            self.erase_in((place, workspace), id, &mut gone, patience).await?;
         }
         Ok(gone)
     }
 
     async fn erase_in(
         &self,
-        place: WorkspaceIndex,
+        (place, workspace): (WorkspaceIndex, &str),
         id: Option<&CallId>,
         gone: &mut HashSet<u128>,
         patience: Duration,
     ) -> Result<(), Gone> {
-        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
         let buried = member(workspace, id.map(CallId::as_str).unwrap_or_default().as_bytes());
         let [tombstones, channel] = [self.name("tombstones", b""), self.name("channel", ERASED.as_bytes())];
         let kept_for = super::lease::ms(self.stones.kept_for());
@@ -149,17 +146,16 @@ impl Shared {
         // First, so that nothing is put back in between, or read by who knows of it.
         let at = self.again(patience, &scripts::BURY, &[tombstones, channel], &[&buried, &kept_for]).await?;
         self.learn(&buried, at.first().map(|at| digits(at)).unwrap_or_default());
-        self.erase_all(place, gone, patience).await
+        self.erase_all((place, workspace), gone, patience).await
     }
 
     /// Forgets all calls of a workspace in Redis.
     pub(super) async fn erase_all(
         &self,
-        place: WorkspaceIndex,
+        (place, workspace): (WorkspaceIndex, &str),
         gone: &mut HashSet<u128>,
         patience: Duration,
     ) -> Result<(), Gone> {
-        let workspace = self.namespace.workspaces[usize::from(place.0)].as_str();
         let index = [self.name("index", workspace.as_bytes())];
         loop {
             let ids = self.again(patience, &scripts::SOME, &index, &[b"200"]).await?;
@@ -192,8 +188,7 @@ impl Shared {
         if known.unsaid_since(key).is_some_and(|at| given <= at) {
             return true;
         }
-        let (Some(workspace), Some(given)) =
-            (self.namespace.workspaces.get(usize::from(key.workspace.0)), self.redis_micros(given))
+        let (Some(workspace), Some(given)) = (self.namespace.name(key.workspace), self.redis_micros(given))
         else {
             return false;
         };
@@ -279,9 +274,7 @@ impl Shared {
     pub(super) fn read_stone(&self, member: &[u8], at: u64) -> Option<Told> {
         let split = memchr::memchr(0, member)?;
         let (workspace, id) = (&member[..split], &member[split + 1..]);
-        let mut workspaces = self.namespace.workspaces.iter();
-        let place = workspaces.position(|own| own.as_bytes() == workspace)?;
-        let workspace = Some(WorkspaceIndex(u16::try_from(place).ok()?));
+        let workspace = Some(self.namespace.index(workspace)?);
         let erasure = if id.is_empty() {
             Erasure::All(workspace)
         } else {

@@ -48,8 +48,23 @@ macro_rules! bury {
     };
 }
 
+/// Forgets all entries of a call; their fields.
+macro_rules! forget {
+    () => {
+        "local function forget(call, index, bytes, id)
+        local fields, size = redis.call('HKEYS', call), 0
+        for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', call, field) end
+        redis.call('UNLINK', call)
+        redis.call('ZREM', index, id)
+        redis.call('DECRBY', bytes, size)
+        return fields
+    end
+    "
+    };
+}
+
 /// `call index bytes tombstones`; field, value with its stamp, when it is of no more use (ms), id, both tombstones that
-/// would forbid it. What was done: `kept`, `erased` or `older`.
+/// would forbid it. What became of it: `kept`, or why not: `erased`, `older`, or `over` where it is of no more use.
 pub(super) const KEEP: Script = Script::new(concat!(
     is_older!(),
     "local updated, given = tonumber(string.sub(ARGV[2], 1, 16)), tonumber(string.sub(ARGV[2], 17, 32))
@@ -96,39 +111,25 @@ pub(super) const BURY: Script = Script::new(concat!(bury!(), "return {at}"));
 /// when that was, and the fields that there were.
 pub(super) const BURY_CALL: Script = Script::new(concat!(
     bury!(),
-    "local fields, size = redis.call('HKEYS', KEYS[3]), 0
-    for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', KEYS[3], field) end
-    redis.call('UNLINK', KEYS[3])
-    redis.call('ZREM', KEYS[4], ARGV[3])
-    redis.call('DECRBY', KEYS[5], size)
+    forget!(),
+    "local fields = forget(KEYS[3], KEYS[4], KEYS[5], ARGV[3])
     table.insert(fields, 1, at)
     return fields",
 ));
 
 /// `call index bytes`; id. Forgets all entries of a call; their fields.
-pub(super) const ERASE: Script = Script::new(
-    "local fields, size = redis.call('HKEYS', KEYS[1]), 0
-    for _, field in ipairs(fields) do size = size + redis.call('HSTRLEN', KEYS[1], field) end
-    redis.call('UNLINK', KEYS[1])
-    redis.call('ZREM', KEYS[2], ARGV[1])
-    redis.call('DECRBY', KEYS[3], size)
-    return fields",
-);
+pub(super) const ERASE: Script =
+    Script::new(concat!(forget!(), "return forget(KEYS[1], KEYS[2], KEYS[3], ARGV[1])"));
 
-/// `call index bytes`; id. The same where the call is of no more use.
-pub(super) const EXPIRE: Script = Script::new(
+/// `call index bytes`; id. The same where the call is of no more use: whether it was.
+pub(super) const EXPIRE: Script = Script::new(concat!(
+    forget!(),
     "local t = redis.call('TIME')
     local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
     if not score or tonumber(score) > t[1] * 1000 + math.floor(t[2] / 1000) then return {0} end
-    local size = 0
-    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-        size = size + redis.call('HSTRLEN', KEYS[1], field)
-    end
-    redis.call('UNLINK', KEYS[1])
-    redis.call('ZREM', KEYS[2], ARGV[1])
-    redis.call('DECRBY', KEYS[3], size)
+    forget(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
     return {1}",
-);
+));
 
 /// `index`; how many. The ids of calls that are kept.
 pub(super) const SOME: Script = Script::new("return redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1)");

@@ -50,12 +50,10 @@ pub struct LandedAnswer {
 
 /// What stands before the body, on a line of its own.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    answer: Option<AnswerHead>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    refused: Option<RefusalHead>,
+#[serde(rename_all = "snake_case")]
+enum Head {
+    Answer(AnswerHead),
+    Refused(RefusalHead),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,7 +92,7 @@ impl Landing {
                     sent: at(answer.sent),
                     began: at(answer.began),
                 };
-                (Head { answer: Some(head), refused: None }, &answer.body[..])
+                (Head::Answer(head), &answer.body[..])
             }
             Self::Refused(refusal) => {
                 let head = RefusalHead {
@@ -102,7 +100,7 @@ impl Landing {
                     detail: refusal.detail.clone().into_owned(),
                     retry_in_ms: refusal.retry_at.map(|at| millis(at.saturating_duration_since(now))),
                 };
-                (Head { answer: None, refused: Some(head) }, &[][..])
+                (Head::Refused(head), &[][..])
             }
         };
         let mut bytes = serde_json::to_vec(&head).ok().filter(|_| body.len() <= MOST)?;
@@ -118,8 +116,8 @@ impl Landing {
         let body = Bytes::copy_from_slice(&bytes[end + 1..]);
         let ago = |at: i64| now.checked_sub(UnixMillis(at).elapsed_at(time));
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::from_str(&text).ok());
-        match (head.answer, head.refused) {
-            (Some(head), None) => Some(Self::Answer(LandedAnswer {
+        match head {
+            Head::Answer(head) => Some(Self::Answer(LandedAnswer {
                 status: StatusCode::from_u16(head.status).ok().filter(|status| travels(*status))?,
                 body,
                 content_type: value(head.content_type),
@@ -129,7 +127,7 @@ impl Landing {
                 sent: ago(head.sent)?,
                 began: ago(head.began)?,
             })),
-            (None, Some(head)) => {
+            Head::Refused(head) => {
                 let refusal = Refusal::new(handed_on(&head.code)?, head.detail);
                 let retry_at = head.retry_in_ms.map(|ms| now + Duration::from_millis(ms));
                 Some(Self::Refused(match retry_at {
@@ -137,7 +135,6 @@ impl Landing {
                     None => refusal,
                 }))
             }
-            (Some(_), Some(_)) | (None, None) => None,
         }
     }
 }
@@ -213,6 +210,7 @@ mod tests {
             b"[]\n",
             b"{\"answer\":{\"status\":301,\"content_type\":null,\"last_modified\":null,\"retry_after\":null,\"date\":null,\"sent\":0,\"began\":0}}\n",
             b"{\"answer\":null,\"refused\":null,\"more\":1}\n",
+            b"{\"refused\":{\"code\":\"upstream_timeout\",\"detail\":\"\",\"retry_in_ms\":null},\"more\":1}\n",
         ] {
             assert_eq!(Landing::decode(bytes, now, UnixMillis(0)), None, "{bytes:?}");
         }

@@ -129,17 +129,7 @@ impl Shared {
             let record = Record::decode(key, value, self.seal.as_deref()).ok()?;
             Some((key.to_vec(), Kept::of(&record.into_stored(now, instant)?)))
         };
-        let mut found = BTreeMap::new();
-        for prefix in prefixes.iter() {
-            match base.under(prefix, usize::MAX, kept) {
-                Ok(entries) => found.extend(entries.into_iter().flatten()),
-                Err(fault) => {
-                    self.fail(fault);
-                    break;
-                }
-            }
-        }
-        found
+        self.under(base, prefixes, kept).into_iter().collect()
     }
 
     /// The keys in the file that begin so, of what was given up to `before` or cannot be read. Blocks.
@@ -151,17 +141,22 @@ impl Shared {
             let old = |record: Record| record.fetched <= before || record.fetched > now;
             record.map_or(true, old).then(|| key.to_vec())
         };
-        let mut keys = Vec::new();
+        self.under(base, prefixes, old)
+    }
+
+    /// What `read` makes of what the file holds under keys that begin so, as far as it can be read. Blocks.
+    fn under<T>(&self, base: &Base, prefixes: &Prefixes, read: impl Fn(&[u8], &[u8]) -> Option<T>) -> Vec<T> {
+        let mut found = Vec::new();
         for prefix in prefixes.iter() {
-            match base.under(prefix, usize::MAX, old) {
-                Ok(found) => keys.extend(found.into_iter().flatten()),
+            match base.under(prefix, usize::MAX, &read) {
+                Ok(entries) => found.extend(entries.into_iter().flatten()),
                 Err(fault) => {
                     self.fail(fault);
                     break;
                 }
             }
         }
-        keys
+        found
     }
 
     /// Makes sweeps one after another, each durably. Who waits for one is not told here. Blocks.

@@ -33,22 +33,17 @@ pub(super) fn open(path: &Path, now: UnixMillis) -> Result<(Place, Base, Content
     directory(path)?;
     for _ in 0..TRIES {
         let (place, file) = Place::open(path)?;
-        match Base::open(file) {
+        let why = match Base::open(file) {
             // Between opening and locking it may have been set aside by another process.
-            Ok(_) if !place.is_ours() => {}
+            Ok(_) if !place.is_ours() => continue,
             Ok((base, contents)) => return Ok((place, base, contents)),
             Err(Fault::Busy) => return Err("another process keeps its calls in this file".to_owned()),
             Err(Fault::Io(error)) => return Err(error),
-            Err(Fault::Damaged(why)) => {
-                let aside = place.set_aside(now)?;
-                tracing::warn!(aside = %aside.display(), why, "the file of kept calls is set aside, a new one is begun");
-            }
-            Err(Fault::Newer) => {
-                let aside = place.set_aside(now)?;
-                let why = "a later version of callgate wrote it";
-                tracing::warn!(aside = %aside.display(), why, "the file of kept calls is set aside, a new one is begun");
-            }
-        }
+            Err(Fault::Damaged(why)) => why,
+            Err(Fault::Newer) => "a later version of callgate wrote it".to_owned(),
+        };
+        let aside = place.set_aside(now)?;
+        tracing::warn!(aside = %aside.display(), why, "the file of kept calls is set aside, a new one is begun");
     }
     Err("the file is no sooner begun than it cannot be used".to_owned())
 }

@@ -86,10 +86,11 @@ pub struct Terms {
     pub seal: Option<Arc<Seal>>,
 }
 
-/// What one tier holds.
+/// What one tier holds. The one that the replicas share counts calls, however many versions and queries are kept of each,
+/// by the bytes of their values alone; and of what expired what this replica threw out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Entries.
+    /// Entries, or calls.
     pub entries: u64,
     /// Their weight: bodies, headers, keys and overhead, in bytes.
     pub bytes: u64,
@@ -155,8 +156,8 @@ impl Store {
         }
         let shared = link.map(|link| Arc::new(shared::Shared::new(link, terms)));
         let store = Self { disk, disk_is_set: settings.disk.is_some(), shared, ..store };
-        if let Some(shared) = &store.shared {
         let mut erasures = Erasures::none();
+        if let Some(shared) = &store.shared {
             if let Some(disk) = &store.disk {
                 shared.knows_until(disk.noted_erasures().await);
             }

@@ -1,7 +1,9 @@
 //! The disk tier: final calls in one file, so that a restart costs the vendor nothing.
 //!
-//! Reads go to threads that may block, a few at a time, and are given up after a while; writes wait in a [`queue`] for
-//! the one thread that makes them, and nobody waits for it. Neither is ever on the path of a hit in memory.
+//! Reads go to threads that may block, a few at a time, and are given up after a while; what is kept and removed waits in
+//! a [`queue`] for the one thread that writes it. No lookup waits for that, but who erases does, and a note of what other
+//! replicas erased is written, in its turn among the reads, once the thread is that far. None of it is ever on the path of
+//! a hit in memory.
 //!
 //! Promised: what is answered from here is what was kept for that very key, and has not been removed since; a crash
 //! costs what was kept within the last second; the file stays within its capacity, what was used longest ago going

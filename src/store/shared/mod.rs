@@ -132,9 +132,10 @@ impl Shared {
 
     /// What orders two states of a record: see [`scripts::STAMP`]. `None` where Redis was never asked for its time.
     fn stamp(&self, updated: Option<UnixMillis>, given: Instant) -> Option<String> {
-        const MOST: i64 = 9_999_999_999_999_999;
-        let updated = updated.map_or(0, |updated| updated.0.clamp(0, MOST));
-        Some(format!("{updated:016}{:016}", self.redis_micros(given)?.clamp(0, MOST)))
+        // Of 16 digits.
+        const LATEST: i64 = 9_999_999_999_999_999;
+        let updated = updated.map_or(0, |updated| updated.0.clamp(0, LATEST));
+        Some(format!("{updated:016}{:016}", self.redis_micros(given)?.clamp(0, LATEST)))
     }
 
     /// Finds out whether somebody else asks for `key`. Takes the lease where nobody does and `claim` says so; passes by

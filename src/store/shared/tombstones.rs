@@ -2,8 +2,8 @@
 //! were cut off or not started then.
 //!
 //! A tombstone is the workspace and id of what was erased, and when, by Redis's clock. It is kept for as long as any
-//! copy may live (`lookup.final_ttl`). Each replica reads those that are new to it whenever it is told, on its return
-//! and from time to time, and forgets what it was given before; what it fetched afterwards stays.
+//! copy may live (`lookup.final_ttl` and `lookup.stale_if_error`). Each replica reads those that are new to it whenever it
+//! is told, on its return and from time to time, and forgets what it was given before; what it fetched afterwards stays.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

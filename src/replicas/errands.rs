@@ -19,7 +19,7 @@ use tokio::{
 use super::{Script, exchange::Exchange};
 
 /// As many may lie ready.
-pub(super) const ROOM: usize = 1024;
+const ROOM: usize = 1024;
 
 /// Keys and arguments may be so long together.
 const ROOM_BYTES: usize = 64 << 20;

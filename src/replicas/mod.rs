@@ -199,12 +199,6 @@ impl Link {
         }
     }
 
-    /// How many posted scripts found too many waiting, since the start.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.errands.dropped()
-    }
-
     /// Whether Redis can be relied on, now and from now on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {

@@ -28,10 +28,10 @@ use crate::{
 };
 
 /// The layout whose rest stands there in the clear. Layouts are only ever added; those that are not known are not read.
-pub(super) const CLEAR: u8 = 1;
+const CLEAR: u8 = 1;
 
 /// The layout whose rest is sealed.
-pub(super) const SEALED: u8 = 2;
+const SEALED: u8 = 2;
 
 /// What a seal is for: nothing else that is sealed with the same key can be taken for a record.
 const PURPOSE: &[u8] = b"callgate record";

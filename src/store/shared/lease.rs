@@ -35,7 +35,7 @@ pub(super) struct Names {
 }
 
 /// The right to ask the vendor for one key, or the lack of anybody to share it with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lease(Option<Held>);
 
 #[derive(Debug)]
@@ -152,9 +152,7 @@ impl Elsewhere {
             let _ = timeout(LOOK, landed).await;
         }
     }
-}
 
-impl Elsewhere {
     fn read(&self, landed: &[u8]) -> Option<Landing> {
         let plain = self.shared.opened(&self.names.subject, &self.holder, landed)?;
         let now = Instant::now();

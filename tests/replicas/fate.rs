@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     redis::{Redis, available},
-    world::{AMPLE, Log, SHORT, alone, becomes, echo, open, run, together, within},
+    world::{AMPLE, Log, SHORT, alone, becomes, echo, gone, open, run, together, within},
 };
 
 #[tokio::test]
@@ -22,11 +22,11 @@ async fn one_that_is_not_there_at_the_start_is_found_later() {
     assert_eq!(*link.state().borrow(), State::Alone(0));
     assert_eq!(link.redis_micros(callgate::clock::UnixMillis(0)), None);
     assert_eq!(echo(&link, "anybody").await, Err(Gone::Silent));
-    let refused = "redis is gone: this gateway works on alone reason=connection refused";
-    assert_eq!(log.said(), [refused]);
+    let refused = gone("connection refused");
+    assert_eq!(log.said(), [refused.as_str()]);
     redis.restart();
     together(&link).await;
-    assert_eq!(log.said(), [refused, "redis is there"]);
+    assert_eq!(log.said(), [refused.as_str(), "redis is there"]);
 }
 
 #[tokio::test]
@@ -58,7 +58,8 @@ async fn one_that_ends_is_gone_at_once_and_comes_back_empty() {
 
     let mut said = log.said();
     said.sort();
-    let closed = "redis is gone: this gateway works on alone reason=connection closed";
+    let closed = gone("connection closed");
+    let closed = closed.as_str();
     assert_eq!(said, ["redis is back", "redis is back", closed, closed, "redis is there", "redis is there"]);
 }
 
@@ -93,8 +94,8 @@ async fn one_that_hangs_is_asked_no_more_until_it_goes_on() {
         let word = i.to_string();
         assert_eq!(echo(&link, &word).await, Ok(vec![word.into()]));
     }
-    let silent = "redis is gone: this gateway works on alone reason=no answer in time";
-    assert_eq!(log.said(), ["redis is there", silent, "redis is back"]);
+    let silent = gone("no answer in time");
+    assert_eq!(log.said(), ["redis is there", &silent, "redis is back"]);
 }
 
 #[tokio::test]
@@ -122,11 +123,11 @@ async fn one_that_hangs_at_the_start_does_not_hold_it_up() {
     let began = Instant::now();
     let link = open(&redis.url(), SHORT).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let silent = "redis is gone: this gateway works on alone reason=no answer in time";
-    assert_eq!(log.said(), [silent]);
+    let silent = gone("no answer in time");
+    assert_eq!(log.said(), [silent.as_str()]);
     redis.go_on();
     together(&link).await;
-    assert_eq!(log.said(), [silent, "redis is there"]);
+    assert_eq!(log.said(), [silent.as_str(), "redis is there"]);
 }
 
 #[tokio::test]
@@ -192,6 +193,6 @@ async fn one_that_takes_no_writes_is_as_good_as_gone() {
     alone(&link).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     together(&link).await;
-    let full = "redis is gone: this gateway works on alone reason=it answers OOM";
-    assert_eq!(log.said(), ["redis is there", full, "redis is back"]);
+    let full = gone("it answers OOM");
+    assert_eq!(log.said(), ["redis is there", &full, "redis is back"]);
 }

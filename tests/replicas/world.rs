@@ -74,6 +74,11 @@ pub(crate) async fn echo(link: &Link, word: &str) -> Result<Vec<Bytes>, Gone> {
     run(link, "return {ARGV[1]}", &[], &[word.as_bytes()]).await
 }
 
+/// What is said once of a Redis that is gone, for this reason.
+pub(crate) fn gone(reason: &str) -> String {
+    format!("redis is gone: this gateway works on alone reason={reason}")
+}
+
 /// All that is logged on this thread, where a test's tasks run too.
 pub(crate) struct Log {
     written: Written,

@@ -138,7 +138,7 @@ async fn a_restart_without_redis_knows_the_last_minute_from_its_disk() {
     if !available() {
         return;
     }
-    let mut world = World::new(|seen| Play::Send(ok(settled(seen.id())))).await;
+    let mut world = World::settled().await;
     let file = world.path("state").join("calls");
     let more = [
         ("CALLGATE__CACHE__DISK__PATH", file.to_str().expect("text")),

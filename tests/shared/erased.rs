@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     relay::Relay,
-    world::{Crowd, World, fetch, is_known, look, until},
+    world::{Crowd, GONE, World, fetch, is_known, look, says, until},
 };
 use crate::{
     disk::world::Gateway as Program,
@@ -24,10 +24,6 @@ const OTHER: &str = "another";
 
 /// As far as replicas allow for between their clocks: what was fetched within it of an erasure may be forgotten too.
 const MARGIN: Duration = Duration::from_millis(1_200);
-
-async fn world() -> World {
-    World::new(|seen| Play::Send(ok(settled(seen.id())))).await
-}
 
 /// Forgets at an operator's wish; what the operator is told.
 async fn erase(gateway: &Gateway, target: &str) -> serde_json::Value {
@@ -87,7 +83,7 @@ async fn an_erasure_empties_every_tier_of_every_replica() {
     if !available() {
         return;
     }
-    let world = world().await;
+    let world = World::settled().await;
     let (a, mut b) = (world.replica().await, program(&world).await);
     know_both(&world, &[&a]).await;
     for id in [ID, OTHER] {
@@ -113,13 +109,13 @@ async fn one_that_was_cut_off_forgets_it_on_its_return_and_nothing_else() {
         return;
     }
     let log = Log::listen();
-    let world = world().await;
+    let world = World::settled().await;
     let relay = Relay::to(&world.redis.url()).await;
     let a = world.replica().await;
     let c = world.replica_with(&format!("cache.shared.url = \"{}\"", relay.url())).await;
     know_both(&world, &[&a, &c]).await;
     relay.cut();
-    until(async || log.said().iter().any(|line| line.starts_with("redis is gone"))).await;
+    says(&log, GONE, 1).await;
     assert_eq!(erase_call(&a).await, json!({"removed": 1}));
     // It cannot know.
     has(&c, ID).await;
@@ -141,7 +137,7 @@ async fn one_that_was_not_running_does_not_bring_it_back() {
     if !available() {
         return;
     }
-    let world = world().await;
+    let world = World::settled().await;
     let (a, mut d) = (world.replica().await, program(&world).await);
     know_both(&world, &[&a]).await;
     for id in [ID, OTHER] {
@@ -163,11 +159,11 @@ async fn an_erasure_without_redis_reaches_the_others_when_it_is_back() {
         return;
     }
     let log = Log::listen();
-    let mut world = world().await;
+    let mut world = World::settled().await;
     let (a, b) = (world.replica().await, world.replica().await);
     know_both(&world, &[&a, &b]).await;
     world.redis.stop();
-    until(async || log.said().iter().filter(|line| line.starts_with("redis is gone")).count() == 2).await;
+    says(&log, GONE, 2).await;
     assert_eq!(erase_call(&a).await, json!({"removed": 1, "pending": ["shared"]}));
     assert!(!is_known(&a, ID).await);
     has(&b, ID).await;
@@ -186,13 +182,13 @@ async fn one_that_hears_of_it_only_through_a_redis_that_lost_it_forgets_it_too()
         return;
     }
     let log = Log::listen();
-    let mut world = world().await;
+    let mut world = World::settled().await;
     let relay = Relay::to(&world.redis.url()).await;
     let (a, b) = (world.replica().await, world.replica().await);
     let c = world.replica_with(&format!("cache.shared.url = \"{}\"", relay.url())).await;
     know_both(&world, &[&a, &b, &c]).await;
     relay.cut();
-    until(async || log.said().iter().any(|line| line.starts_with("redis is gone"))).await;
+    says(&log, GONE, 1).await;
     erase_call(&a).await;
     // One that has read of it puts it back.
     until(async || !is_known(&b, ID).await).await;
@@ -208,7 +204,7 @@ async fn everything_is_forgotten_by_everybody() {
     if !available() {
         return;
     }
-    let world = world().await;
+    let world = World::settled().await;
     let (a, b, mut c) = (world.replica().await, world.replica().await, program(&world).await);
     know_both(&world, &[&a, &b]).await;
     c.call(ID).await;
@@ -230,7 +226,7 @@ async fn what_is_fetched_after_an_erasure_stays() {
     if !available() {
         return;
     }
-    let world = world().await;
+    let world = World::settled().await;
     let (a, b, mut d) = (world.replica().await, world.replica().await, program(&world).await);
     know_both(&world, &[&a, &b]).await;
     d.call(ID).await;
@@ -316,7 +312,7 @@ async fn what_was_in_the_air_where_nobody_could_be_told_is_forgotten_on_the_retu
     caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
     world.vendor.arrived(2).await;
     relay.cut();
-    until(async || log.said().iter().any(|line| line.starts_with("redis is gone"))).await;
+    says(&log, GONE, 1).await;
     assert_eq!(erase_call(&a).await, json!({"removed": 0}));
     world.vendor.release();
     assert_eq!(caller.answer().await.text(), settled(ID));

@@ -4,34 +4,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{STORED, World, fetch, look, until};
+use super::world::{GONE, STORED, World, fetch, look, says, until};
 use crate::{
     gateway::{
-        records::{id, settled},
-        vendor::{Play, ok},
+        records::id,
         world::{Gateway, ID},
     },
-    replicas::{redis::available, world::Log},
+    replicas::{
+        redis::available,
+        world::{Log, gone},
+    },
 };
-
-const GONE: &str = "redis is gone: this gateway works on alone";
 
 /// As long as a lookup may be held up by a Redis that is gone: what a miss waits for its turn.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
-
-async fn world() -> World {
-    World::new(|seen| Play::Send(ok(settled(seen.id())))).await
-}
 
 /// Looks up a call that nobody has yet; how long it took.
 async fn cold(gateway: &Gateway, id: &str) -> Duration {
     let began = Instant::now();
     fetch(gateway, id).await;
     began.elapsed()
-}
-
-async fn says(log: &Log, words: &str, times: usize) {
-    until(async || log.said().iter().filter(|line| line.contains(words)).count() >= times).await;
 }
 
 /// Waits until what one fetches another finds.
@@ -49,7 +41,7 @@ async fn lookups_go_on_without_redis_and_are_shared_again_once_it_is_back() {
         return;
     }
     let log = Log::listen();
-    let mut world = world().await;
+    let mut world = World::settled().await;
     let (a, b) = (world.replica().await, world.replica().await);
     share(&world, [&a, &b], ID).await;
     world.redis.stop();
@@ -69,7 +61,7 @@ async fn lookups_go_on_without_redis_and_are_shared_again_once_it_is_back() {
     assert_eq!(world.vendor.requests(), 22);
     let mut said = log.said();
     said.sort();
-    let closed = format!("{GONE} reason=connection closed");
+    let closed = gone("connection closed");
     assert_eq!(
         said,
         ["redis is back", "redis is back", &closed, &closed, "redis is there", "redis is there"]
@@ -82,7 +74,7 @@ async fn one_that_hangs_holds_no_lookup_up() {
         return;
     }
     let log = Log::listen();
-    let world = world().await;
+    let world = World::settled().await;
     let settings = "cache.shared.timeout = \"50ms\"";
     let (a, b) = (world.replica_with(settings).await, world.replica_with(settings).await);
     fetch(&a, ID).await;
@@ -116,7 +108,7 @@ async fn another_password_is_as_good_as_no_redis() {
         return;
     }
     let log = Log::listen();
-    let mut world = world().await;
+    let mut world = World::settled().await;
     let (a, b) = (world.replica().await, world.replica().await);
     share(&world, [&a, &b], ID).await;
     world.redis.restart_with(&["--requirepass", "canary-of-another"]);
@@ -128,8 +120,8 @@ async fn another_password_is_as_good_as_no_redis() {
     world.redis.restart_with(&[]);
     says(&log, "redis is back", 2).await;
     share(&world, [&a, &b], "after").await;
-    let gone = log.said().iter().filter(|line| line.contains(GONE)).count();
-    assert_eq!((gone, log.said().len()), (2, 6), "{:?}", log.said());
+    let left = log.said().iter().filter(|line| line.contains(GONE)).count();
+    assert_eq!((left, log.said().len()), (2, 6), "{:?}", log.said());
     assert!(!log.text().contains("canary-of-another"));
 }
 
@@ -139,7 +131,7 @@ async fn one_that_is_not_there_at_the_start_is_used_once_it_is() {
         return;
     }
     let log = Log::listen();
-    let mut world = world().await;
+    let mut world = World::settled().await;
     world.redis.stop();
     let (a, b) = (world.replica().await, world.replica().await);
     for gateway in [&a, &b] {

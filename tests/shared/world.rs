@@ -12,10 +12,11 @@ use crate::{
     disk::world::Gateway as Program,
     gateway::{
         program::serving,
-        vendor::{Play, Seen, Vendor},
+        records::settled,
+        vendor::{Play, Seen, Vendor, ok},
         world::{Answer, Caller, Gateway, request, within},
     },
-    replicas::redis::Redis,
+    replicas::{redis::Redis, world::Log},
 };
 
 /// What is said of a call that was fetched and kept.
@@ -46,6 +47,11 @@ impl World {
     pub(super) async fn new(script: impl Fn(&Seen) -> Play + Send + Sync + 'static) -> Self {
         let (redis, vendor) = (Redis::start(), Vendor::start(script).await);
         Self { redis, vendor, directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// One whose vendor has every call, settled.
+    pub(super) async fn settled() -> Self {
+        Self::new(|seen| Play::Send(ok(settled(seen.id())))).await
     }
 
     /// A file of the world's own.
@@ -115,6 +121,9 @@ impl World {
     }
 }
 
+/// What is said of a Redis that is gone, but for the reason.
+pub(super) const GONE: &str = "redis is gone: this gateway works on alone";
+
 /// Waits until something is so.
 pub(super) async fn until(mut holds: impl AsyncFnMut() -> bool) {
     within(async {
@@ -123,6 +132,11 @@ pub(super) async fn until(mut holds: impl AsyncFnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// Waits until lines with these words were logged so many times.
+pub(super) async fn says(log: &Log, words: &str, times: usize) {
+    until(async || log.said().iter().filter(|line| line.contains(words)).count() >= times).await;
 }
 
 /// Looks a call up.

@@ -26,13 +26,13 @@ pub(super) async fn answer(parts: &Parts, request: &Request<()>) -> Option<Resul
     }
     Some(Ok(match path {
         "/healthz" => body(StatusCode::OK, PLAIN, "ok\n"),
-        "/readyz" => readyz(parts),
+        "/readyz" => readyz(parts).await,
         _metrics => metrics(parts, request).await,
     }))
 }
 
-fn readyz(parts: &Parts) -> Response<Bytes> {
-    let reasons = parts.readiness.reasons(Instant::now());
+async fn readyz(parts: &Parts) -> Response<Bytes> {
+    let reasons = parts.readiness.reasons().await;
     if reasons.is_empty() {
         return body(StatusCode::OK, PLAIN, "ready\n");
     }
@@ -50,6 +50,7 @@ async fn metrics(parts: &Parts, request: &Request<()>) -> Response<Bytes> {
     let evicted = totals.iter().map(|(_, totals)| totals.evicted).sum();
     let expired = totals.iter().map(|(_, totals)| totals.expired).sum();
     let tiers = totals.into_iter().map(|(tier, t)| TierUse { tier, entries: t.entries, bytes: t.bytes });
+    let ready = parts.readiness.reasons().await.is_empty();
     let now = Instant::now();
     let upstream = parts.lookup.upstream();
     let budgets = upstream.budgets(now);
@@ -76,7 +77,7 @@ async fn metrics(parts: &Parts, request: &Request<()>) -> Response<Bytes> {
             Circuit::HalfOpen => 1,
             Circuit::Open => 2,
         },
-        ready: parts.readiness.reasons(now).is_empty(),
+        ready,
         beyond: store.beyond_memory(),
         replicas: store.replicas(),
     };

@@ -38,16 +38,17 @@ impl Readiness {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Why it is not ready; ready where there is nothing.
-    #[must_use]
-    pub fn reasons(&self, now: Instant) -> Vec<String> {
+    /// Why it is not ready; ready where there is nothing. The key files are looked at first; of one that hangs it says
+    /// what was last known.
+    pub async fn reasons(&self) -> Vec<String> {
+        self.lookup.upstream().look_at_keys().await;
         let mut reasons = Vec::new();
         if self.is_draining() {
             reasons.push("draining".to_owned());
         }
         let missing = self.credentials.missing_key_files();
         reasons.extend(missing.iter().map(|name| format!("the key file of workspace {name} has vanished")));
-        let rejected = self.lookup.upstream().rejected(now);
+        let rejected = self.lookup.upstream().rejected(Instant::now());
         reasons.extend(rejected.iter().map(|name| format!("the vendor rejects the key of workspace {name}")));
         reasons
     }

@@ -145,8 +145,8 @@ impl Status {
     /// What there is to show now.
     pub(super) async fn read(parts: &Parts) -> Self {
         let tiers = parts.lookup.store().totals().await;
+        let reasons = parts.readiness.reasons().await;
         let now = Instant::now();
-        let reasons = parts.readiness.reasons(now);
         let totals = parts.metrics.totals();
         let upstream = parts.lookup.upstream();
         let budgets = upstream.budgets(now);

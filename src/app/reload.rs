@@ -10,8 +10,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
-use tokio::{sync::Semaphore, time::timeout};
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     admin::reload::{Configuration, Reloaded},
@@ -125,8 +125,9 @@ impl Reloader {
         let settings = self.in_force.load();
         let files = settings.workspaces.iter().zip(self.credentials.workspaces()).enumerate();
         let files = files.filter(|(_, (settings, _))| matches!(settings.source, KeySource::File(_)));
-        let reread = |(at, (_, workspace))| match self.credentials.read_again(workspace) {
-            Reread::Unchanged => None,
+        let reread = async |(at, (_, workspace))| match self.credentials.read_again(workspace).await {
+            // That one is late was said.
+            Reread::Unchanged | Reread::Late => None,
             Reread::Changed => Some(format!("workspaces[{at}].api_key_file")),
             Reread::Unreadable(error) => {
                 let name = self.credentials.name(workspace);
@@ -134,7 +135,9 @@ impl Reloader {
                 None
             }
         };
-        files.filter_map(reread).collect()
+        // On a thread that may block, and all at once: each waits for its own file.
+        let reread = Handle::current().block_on(join_all(files.map(reread)));
+        reread.into_iter().flatten().collect()
     }
 }
 

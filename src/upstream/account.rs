@@ -63,27 +63,34 @@ impl Upstream {
         }
     }
 
-    /// The names of the workspaces whose key the vendor rejected with a 401, until the key file changes or a minute
-    /// has passed.
+    /// Looks at all key files, so that what is said of them, and of rejected keys, is so now: a file may have been
+    /// changed, and nobody has asked with its new key yet. Waits half a second at the most.
+    pub async fn look_at_keys(&self) {
+        let doubted: Vec<_> =
+            self.rejections.current(Instant::now()).into_iter().map(|(workspace, _)| workspace).collect();
+        self.credentials.look_at_all(&doubted).await;
+    }
+
+    /// The names of the workspaces whose key the vendor rejected with a 401, until another key is held or a minute has
+    /// passed. Touches no file: see [`Self::look_at_keys`].
     #[must_use]
     pub fn rejected(&self, now: Instant) -> Vec<&str> {
-        // The file may have been changed since, and nobody has asked with the new key yet.
-        let still = |(workspace, key): &(WorkspaceIndex, Arc<ApiKey>)| {
-            !matches!(self.credentials.reread(*workspace, key), Reread::Changed)
-        };
+        let still =
+            |(workspace, key): &(WorkspaceIndex, Arc<ApiKey>)| self.credentials.key(*workspace).same(key);
         let rejected = self.rejections.current(now).into_iter().filter(still);
         rejected.map(|(workspace, _)| self.credentials.name(workspace)).collect()
     }
 
     /// Whether there is another key by now than the one that was rejected.
-    pub(super) fn has_another_key(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> bool {
+    pub(super) async fn has_another_key(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> bool {
         let name = self.credentials.name(workspace);
-        match self.credentials.reread(workspace, rejected) {
+        match self.credentials.reread(workspace, rejected).await {
             Reread::Changed => {
                 tracing::info!(workspace = name, "the key was rejected, and there is another one by now");
                 true
             }
-            Reread::Unchanged => false,
+            // That it is late was said.
+            Reread::Unchanged | Reread::Late => false,
             Reread::Unreadable(error) => {
                 tracing::warn!(workspace = name, %error, "the key was rejected, and its file cannot be read again");
                 false

@@ -2,7 +2,8 @@
 //!
 //! It knows nothing of requests or of the budget. It promises that a key is reached only as an [`ApiKey`], which
 //! cannot be printed; that [`Credentials::key`] is cheap and never blocks on a file; and that an unreadable key file
-//! leaves the last good key in place. How a changed key file is noticed stands in `rotation`.
+//! leaves the last good key in place. How a changed key file is noticed stands in `rotation`, and who waits for that in
+//! `looks`.
 
 use std::{
     collections::BTreeMap,
@@ -12,20 +13,24 @@ use std::{
 };
 
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use crate::call::WorkspaceIndex;
 
+mod files;
 mod groups;
 mod key;
 mod key_file;
+mod looks;
 mod rotation;
 
+use files::{Files, Mounted};
 use groups::Groups;
 pub use groups::KeyGroup;
 pub use key::{ApiKey, InvalidKey};
 pub use key_file::{KeyFileError, MAX_FILE, RUN_SECRETS, read_key_file};
+use looks::Looks;
 pub use rotation::Reread;
-use rotation::Stamp;
 
 /// The longest workspace id, in bytes.
 pub const MAX_WORKSPACE_ID: usize = 256;
@@ -73,6 +78,9 @@ pub fn is_workspace_id(id: &str) -> bool {
 #[derive(Debug)]
 pub struct Credentials {
     slots: Vec<Slot>,
+    files: Box<dyn Files>,
+    /// Of the threads that look at files.
+    places: Arc<Semaphore>,
     trusted_dirs: Vec<PathBuf>,
     groups: Groups,
     /// Keys that were replaced. Who sent a request with one holds it until the answer is there.
@@ -86,9 +94,8 @@ struct Slot {
     source: KeySource,
     /// Written when the key changes only; readers clone it and let go.
     held: RwLock<Held>,
-    /// What the key file was like when it was last read; `None` where it could not be looked at. Locked while it is read,
-    /// so that what was read first is not put in place last.
-    seen: Mutex<Option<Stamp>>,
+    /// What is known of the key file, where there is one.
+    looks: Option<Looks>,
 }
 
 /// A key, and whose budget a request that is sent with it draws on.
@@ -107,6 +114,14 @@ impl Credentials {
     /// [`OpenError`] for the first workspace that has no usable key or id. Settings that were checked have neither
     /// fault, but files change.
     pub fn open(workspaces: Vec<WorkspaceSettings>, trusted_dirs: Vec<PathBuf>) -> Result<Self, OpenError> {
+        Self::open_in(Box::new(Mounted), workspaces, trusted_dirs)
+    }
+
+    fn open_in(
+        files: Box<dyn Files>,
+        workspaces: Vec<WorkspaceSettings>,
+        trusted_dirs: Vec<PathBuf>,
+    ) -> Result<Self, OpenError> {
         if !(1..=MAX_WORKSPACES).contains(&workspaces.len()) {
             return Err(OpenError::Count);
         }
@@ -117,27 +132,22 @@ impl Credentials {
                 is_workspace_id(&workspace_id).then(|| HeaderValue::from_str(&workspace_id).ok()).flatten();
             let Some(workspace_id) = id else { return Err(OpenError::WorkspaceId { workspace: name }) };
             // Before it is read: a change in between is noticed then.
-            let seen = match &source {
+            let looks = match &source {
                 KeySource::Inline(_) => None,
-                KeySource::File(path) => Stamp::of(path),
+                KeySource::File(path) => Some(Looks::new(files.stamp(path))),
             };
             let key = match &source {
                 KeySource::Inline(key) => Arc::clone(key),
-                KeySource::File(path) => match read_key_file(path, &trusted_dirs) {
+                KeySource::File(path) => match files.read(path, &trusted_dirs) {
                     Ok(key) => Arc::new(key),
                     Err(error) => return Err(OpenError::Key { workspace: name, error }),
                 },
             };
             let group = groups.begin(&key, requests_per_minute);
-            slots.push(Slot {
-                name,
-                workspace_id,
-                source,
-                held: RwLock::new(Held { key, group }),
-                seen: Mutex::new(seen),
-            });
+            slots.push(Slot { name, workspace_id, source, held: RwLock::new(Held { key, group }), looks });
         }
-        Ok(Self { slots, trusted_dirs, groups, retired: Mutex::default() })
+        let places = Arc::new(Semaphore::new(looks::MOST_AT_ONCE));
+        Ok(Self { slots, files, places, trusted_dirs, groups, retired: Mutex::default() })
     }
 
     /// The workspace that a request is for: the one whose id its `x-workspace-id` gives, the first one where it gives
@@ -209,11 +219,16 @@ impl Credentials {
         self.groups.all()
     }
 
-    /// The names of the workspaces whose key file is not there any more. The key that was read from it is still used.
+    /// The names of the workspaces whose key file was not there any more when it was last looked at. The key that was
+    /// read from it is still used.
     #[must_use]
     pub fn missing_key_files(&self) -> Vec<&str> {
-        let missing = |slot: &&Slot| matches!(&slot.source, KeySource::File(path) if !path.exists());
+        let missing = |slot: &&Slot| slot.looks.as_ref().is_some_and(Looks::is_missing);
         self.slots.iter().filter(missing).map(|slot| slot.name.as_str()).collect()
+    }
+
+    fn file(&self, workspace: WorkspaceIndex) -> Option<&Looks> {
+        self.slot(workspace).looks.as_ref()
     }
 
     fn slot(&self, workspace: WorkspaceIndex) -> &Slot {

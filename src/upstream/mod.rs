@@ -231,8 +231,8 @@ impl Upstream {
                 deadline,
             };
             let answer = self.attempt(attempt, key, on_account).await;
-            let again = answer.as_ref().err().and_then(|error| self.again(key, error, &api_key, &mut tries));
-            let Some(backoff) = again else { break answer };
+            let Err(error) = &answer else { break answer };
+            let Some(backoff) = self.again(key, error, &api_key, &mut tries).await else { break answer };
             tokio::time::sleep(backoff).await;
             let group = self.account(key.workspace);
             permit = match self.gate.permit(group, lane(), deadline).await {
@@ -249,7 +249,7 @@ impl Upstream {
     }
 
     /// Whether to try again, and after which backoff.
-    fn again(
+    async fn again(
         &self,
         key: &CacheKey,
         error: &UpstreamError,
@@ -261,7 +261,7 @@ impl Upstream {
         let enough = |backoff: Duration| now + backoff + self.settings.response_timeout / 10 < tries.deadline;
         if *error == UpstreamError::CredentialsRejected(401) {
             let again = enough(Duration::ZERO) && !std::mem::replace(&mut tries.reread, true);
-            return (again && self.has_another_key(key.workspace, sent)).then_some(Duration::ZERO);
+            return (again && self.has_another_key(key.workspace, sent).await).then_some(Duration::ZERO);
         }
         let reused = matches!(error, UpstreamError::Reset { reused: true, .. });
         if reused && !std::mem::replace(&mut tries.reconnected, true) {

@@ -5,54 +5,31 @@
 //! mounts secrets: the link is followed each time. What is read half written, or changes twice within a tick of the
 //! file system's clock, is set right by the look after it, or by the 401 that the wrong key earns.
 //!
-//! It promises that a file which is no good leaves the last good key in place, and that this is said once.
+//! It promises that a file which is no good leaves the last good key in place, and that this is said once; that files
+//! are touched on threads of their own, one for a file at the most; and that nobody waits for one that hangs.
 
 use std::{
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use tokio::time::timeout;
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 
-use super::{ApiKey, Credentials, Held, KeyFileError, KeySource, Slot, read_key_file};
+use super::{
+    ApiKey, Credentials, Held, KeyFileError, KeySource,
+    looks::{Asked, Look, PATIENCE},
+};
 use crate::call::WorkspaceIndex;
 
-/// How long a look at a file may take. Beyond that its disk is gone, and the key that is there has to do.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How many files are looked at at once where all of them are.
+const AT_ONCE: usize = 16;
 
-/// What tells two states of a file apart without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds.
-    written: (i64, i64),
-    /// Also when its mode was changed: a file that could not be read may be readable now.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Of what `path` leads to now; `None` where it cannot be looked at. Blocks as a look at a small local file does.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            written: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
+/// How long that may take: who probes waits a second, as a rule.
+const PATIENCE_WITH_ALL: Duration = PATIENCE.saturating_mul(2);
 
 /// What came of reading a key file again.
 #[derive(Debug)]
@@ -62,57 +39,113 @@ pub enum Reread {
     /// Another key, in use from now on.
     Changed,
     /// No key; the last one stays.
-    Unreadable(KeyFileError),
+    Unreadable(Arc<KeyFileError>),
+    /// It was not read in time; the last key stays until it is.
+    Late,
 }
 
 impl Credentials {
     /// Reads the key file again where it has changed since it was last read. To be called before a request is sent; it
-    /// blocks nobody, and waits a moment at the most.
-    pub async fn refresh(&self, workspace: WorkspaceIndex) {
-        let slot = self.slot(workspace);
-        let KeySource::File(path) = &slot.source else { return };
-        let Ok(found) = timeout(PATIENCE, tokio::fs::metadata(path)).await else { return };
-        if *slot.seen() == found.ok().as_ref().map(Stamp::from) {
-            return;
-        }
-        let workspace_name = slot.name.as_str();
-        match self.read_again(workspace) {
-            Reread::Unchanged => {}
-            Reread::Changed => tracing::info!(
-                workspace = workspace_name,
-                "the key file has changed: its new key is used from now on"
-            ),
-            Reread::Unreadable(error) => tracing::warn!(
-                workspace = workspace_name,
-                %error,
-                "the key file has changed and gives no key: the last one is used on"
-            ),
-        }
+    /// blocks nobody, and waits a quarter of a second at the most.
+    pub async fn refresh(self: &Arc<Self>, workspace: WorkspaceIndex) {
+        self.look(workspace, false).await;
     }
 
     /// Looks for another key than the one that the vendor rejected: one that has been read since, else the key file's.
-    /// An unreadable file leaves the key as it was. Blocks for as long as a small local file takes, so async code
-    /// calls it rarely: once for a 401, and for readiness while one is remembered.
-    pub fn reread(&self, workspace: WorkspaceIndex, rejected: &ApiKey) -> Reread {
+    /// An unreadable file leaves the key as it was. Waits as [`Self::refresh`] does.
+    pub async fn reread(self: &Arc<Self>, workspace: WorkspaceIndex, rejected: &ApiKey) -> Reread {
         if !self.key(workspace).same(rejected) {
             return Reread::Changed;
         }
-        self.read_again(workspace)
+        let in_time = self.look(workspace, true).await;
+        if !self.key(workspace).same(rejected) {
+            return Reread::Changed;
+        }
+        match self.file(workspace).and_then(|looks| looks.error()) {
+            _ if !in_time => Reread::Late,
+            Some(error) => Reread::Unreadable(error),
+            None => Reread::Unchanged,
+        }
     }
 
-    /// Reads the key file, whether it seems to have changed or not. Blocks for as long as a small local file takes.
-    pub fn read_again(&self, workspace: WorkspaceIndex) -> Reread {
+    /// Reads the key file, whether it seems to have changed or not. Waits as [`Self::refresh`] does.
+    pub async fn read_again(self: &Arc<Self>, workspace: WorkspaceIndex) -> Reread {
+        let before = self.key(workspace);
+        self.reread(workspace, &before).await
+    }
+
+    /// Looks at all key files, and reads those of `doubted` workspaces in any case. What is known of them afterwards is
+    /// what was known before where one hangs. Waits half a second at the most.
+    pub async fn look_at_all(self: &Arc<Self>, doubted: &[WorkspaceIndex]) {
+        let of_files = self.workspaces().filter(|workspace| self.file(*workspace).is_some());
+        let looks = of_files.map(|workspace| self.look(workspace, doubted.contains(&workspace)));
+        let looks = stream::iter(looks).buffer_unordered(AT_ONCE).count();
+        // Each that is late says so itself; those that are left are looked at the next time.
+        let _ = timeout(PATIENCE_WITH_ALL, looks).await;
+    }
+
+    /// Has the key file looked at, and waits for the end of that; whether it came in time.
+    async fn look(self: &Arc<Self>, workspace: WorkspaceIndex, reading: bool) -> bool {
+        let Some(looks) = self.file(workspace) else { return true };
+        let now = Instant::now();
+        let number = match looks.ask(reading, &self.places, now) {
+            Asked::Wait(number) => Some(number),
+            Asked::Hopeless => None,
+            Asked::Look(number, place) => {
+                let credentials = Arc::clone(self);
+                // Nobody waits for the thread: who asked may leave.
+                drop(spawn_blocking(move || {
+                    let _place = place;
+                    if let Some(looks) = credentials.file(workspace) {
+                        looks.run(|look| credentials.look_now(workspace, look));
+                    }
+                }));
+                Some(number)
+            }
+        };
+        let in_time = match number {
+            Some(number) => looks.ended(number, now).await,
+            None => false,
+        };
+        if !in_time && looks.speaks(Instant::now()) {
+            tracing::warn!(
+                workspace = self.name(workspace),
+                "the key file cannot be looked at in time: the key that is there is used on"
+            );
+        }
+        in_time
+    }
+
+    /// Looks at the file, and reads it where it has changed. Blocks for as long as the file system does.
+    fn look_now(&self, workspace: WorkspaceIndex, look: Look) {
         let slot = self.slot(workspace);
-        let KeySource::File(path) = &slot.source else { return Reread::Unchanged };
-        let mut seen = slot.seen();
+        let (KeySource::File(path), Some(looks)) = (&slot.source, &slot.looks) else { return };
         // Before it is read: a change in between is noticed next time.
-        *seen = Stamp::of(path);
-        match read_key_file(path, &self.trusted_dirs) {
-            Err(error) => Reread::Unreadable(error),
-            Ok(new) => match self.replace(workspace, new) {
-                true => Reread::Changed,
-                false => Reread::Unchanged,
-            },
+        let changed = looks.saw(self.files.stamp(path));
+        if !changed && !look.reading {
+            return;
+        }
+        let workspace_name = slot.name.as_str();
+        match self.files.read(path, &self.trusted_dirs) {
+            Ok(new) => {
+                looks.read(None);
+                if self.replace(workspace, new) {
+                    tracing::info!(
+                        workspace = workspace_name,
+                        "the key file has changed: its new key is used from now on"
+                    );
+                }
+            }
+            Err(error) => {
+                if changed {
+                    tracing::warn!(
+                        workspace = workspace_name,
+                        %error,
+                        "the key file has changed and gives no key: the last one is used on"
+                    );
+                }
+                looks.read(Some(Arc::new(error)));
+            }
         }
     }
 
@@ -133,8 +166,5 @@ impl Credentials {
     }
 }
 
-impl Slot {
-    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+#[cfg(test)]
+mod tests;

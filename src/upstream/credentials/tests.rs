@@ -18,6 +18,10 @@ fn workspace(id: &str, source: KeySource, requests_per_minute: Option<u32>) -> W
     }
 }
 
+fn open(all: Vec<WorkspaceSettings>) -> Arc<Credentials> {
+    Arc::new(Credentials::open(all, Vec::new()).expect("opened"))
+}
+
 fn put(path: &Path, key: &str) {
     fs::write(path, key).expect("written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode");
@@ -26,7 +30,7 @@ fn put(path: &Path, key: &str) {
 #[test]
 fn a_request_selects_its_workspace_by_id_and_the_first_without_one() {
     let all = vec![workspace("w-1", inline("first-key"), None), workspace("w-2", inline("second-key"), None)];
-    let credentials = Credentials::open(all, Vec::new()).expect("opened");
+    let credentials = open(all);
     assert_eq!(credentials.select(None), Some(WorkspaceIndex(0)));
     assert_eq!(credentials.select(Some(b"w-2")), Some(WorkspaceIndex(1)));
     assert_eq!(credentials.select(Some(b"w-3")), None);
@@ -44,33 +48,33 @@ fn workspaces_with_one_key_share_a_budget() {
         workspace("b", inline("own-key"), None),
         workspace("c", inline("shared-key"), Some(120)),
     ];
-    let credentials = Credentials::open(all, Vec::new()).expect("opened");
+    let credentials = open(all);
     let groups: Vec<_> = credentials.workspaces().map(|w| credentials.budget_group(w)).collect();
     assert_eq!(groups, [0, 1, 0]);
     let limits: Vec<_> = credentials.groups().iter().map(|group| (group.limit, group.after)).collect();
     assert_eq!(limits, [(Some(120), None), (None, None)]);
 }
 
-#[test]
-fn a_changed_key_file_is_noticed_and_a_bad_one_keeps_the_last_good_key() {
+#[tokio::test]
+async fn a_changed_key_file_is_noticed_and_a_bad_one_keeps_the_last_good_key() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     put(&path, "before-rotation\n");
     let only = WorkspaceIndex(0);
     let all = vec![workspace("w", KeySource::File(path.clone()), None)];
-    let credentials = Credentials::open(all, Vec::new()).expect("opened");
+    let credentials = open(all);
     put(&path, "before-rotation\r\n");
-    assert!(matches!(credentials.reread(only, &credentials.key(only)), Reread::Unchanged));
+    assert!(matches!(credentials.reread(only, &credentials.key(only)).await, Reread::Unchanged));
     put(&path, "after-rotation");
     let old = credentials.key(only);
-    assert!(matches!(credentials.reread(only, &old), Reread::Changed));
+    assert!(matches!(credentials.reread(only, &old).await, Reread::Changed));
     // Whoever was rejected with the old key as well hears the same.
-    assert!(matches!(credentials.reread(only, &old), Reread::Changed));
+    assert!(matches!(credentials.reread(only, &old).await, Reread::Changed));
     assert!(credentials.key(only).occurs_in(b"after-rotation"));
     fs::remove_file(&path).expect("removed");
     assert!(matches!(
-        credentials.reread(only, &credentials.key(only)),
-        Reread::Unreadable(KeyFileError::File(SecretFileError::Missing))
+        credentials.reread(only, &credentials.key(only)).await,
+        Reread::Unreadable(error) if matches!(*error, KeyFileError::File(SecretFileError::Missing))
     ));
     assert!(credentials.key(only).occurs_in(b"after-rotation"));
 }
@@ -97,8 +101,8 @@ fn systemd_credentials_are_trusted_as_well() {
     assert_eq!(trusted_dirs(&env("")).len(), 1, "an empty path would be a prefix of every path");
 }
 
-#[test]
-fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
+#[tokio::test]
+async fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     put(&path, "own-key");
@@ -107,22 +111,22 @@ fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
         workspace("b", inline("second-key"), None),
         workspace("c", KeySource::File(path.clone()), None),
     ];
-    let credentials = Credentials::open(all, Vec::new()).expect("opened");
+    let credentials = open(all);
     let last = WorkspaceIndex(2);
     let groups = || credentials.workspaces().map(|w| credentials.budget_group(w)).collect::<Vec<_>>();
-    let read = |key: &str| {
+    let read = async |key: &str| {
         put(&path, key);
-        assert!(matches!(credentials.reread(last, &credentials.key(last)), Reread::Changed));
+        assert!(matches!(credentials.reread(last, &credentials.key(last)).await, Reread::Changed));
     };
     assert_eq!(groups(), [0, 1, 2]);
-    read("newer-key");
+    read("newer-key").await;
     assert_eq!(groups(), [0, 1, 3], "another key, and so another budget");
     assert_eq!(credentials.groups()[3].after, Some(2));
-    read("second-key");
+    read("second-key").await;
     assert_eq!(groups(), [0, 1, 1]);
-    read("first-key");
+    read("first-key").await;
     assert_eq!(groups(), [0, 1, 0]);
-    read("own-key");
+    read("own-key").await;
     assert_eq!(groups(), [0, 1, 2], "its own again");
     assert_eq!(credentials.groups().len(), 4);
 }
@@ -149,9 +153,7 @@ async fn a_key_file_is_read_again_where_it_has_changed_however_it_was() {
     };
     point("1");
     std::os::unix::fs::symlink("..data/key", &path).expect("a link");
-    let credentials =
-        Credentials::open(vec![workspace("w", KeySource::File(path.clone()), None)], Vec::new())
-            .expect("opened");
+    let credentials = open(vec![workspace("w", KeySource::File(path.clone()), None)]);
     let holds = async |key: &str| {
         credentials.refresh(only).await;
         credentials.key(only).occurs_in(key.as_bytes())
@@ -180,9 +182,7 @@ async fn a_replaced_key_is_looked_for_until_nobody_waits_for_an_answer_to_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, only) = (dir.path().join("key"), WorkspaceIndex(0));
     put(&path, "key-before-rotation");
-    let credentials =
-        Credentials::open(vec![workspace("w", KeySource::File(path.clone()), None)], Vec::new())
-            .expect("opened");
+    let credentials = open(vec![workspace("w", KeySource::File(path.clone()), None)]);
     let under_way = credentials.key(only);
     swap(&path, "key-after-rotation");
     credentials.refresh(only).await;

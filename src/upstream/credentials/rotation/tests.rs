@@ -1,0 +1,196 @@
+//! Key files on a file system that does not answer: who is held up by one, and for how long.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex},
+};
+
+use futures_util::FutureExt as _;
+use tokio::{sync::watch, time::advance};
+
+use super::*;
+use crate::upstream::credentials::{
+    WorkspaceSettings,
+    files::{Files, Mounted, Stamp},
+};
+
+const ONLY: WorkspaceIndex = WorkspaceIndex(0);
+
+/// A file system that answers when it is let: with what was so when it was asked.
+#[derive(Debug, Default)]
+struct Far {
+    hangs: Mutex<bool>,
+    turned: Condvar,
+    /// How often files were looked at, and read.
+    looks: watch::Sender<usize>,
+    reads: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct Mount(Arc<Far>);
+
+impl Files for Mount {
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        let stamp = Mounted.stamp(path);
+        self.0.looks.send_modify(|looks| *looks += 1);
+        let hangs = self.0.hangs.lock().expect("no panic");
+        drop(self.0.turned.wait_while(hangs, |hangs| *hangs).expect("no panic"));
+        stamp
+    }
+
+    fn read(&self, path: &Path, trusted_dirs: &[PathBuf]) -> Result<ApiKey, KeyFileError> {
+        self.0.reads.send_modify(|reads| *reads += 1);
+        Mounted.read(path, trusted_dirs)
+    }
+}
+
+/// One workspace with its key file.
+struct World {
+    far: Arc<Far>,
+    credentials: Arc<Credentials>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let (far, dir) = (Arc::new(Far::default()), tempfile::tempdir().expect("a directory"));
+        put(dir.path(), "key-before-rotation");
+        let workspace = WorkspaceSettings {
+            name: "main".into(),
+            workspace_id: "ws-1".into(),
+            source: KeySource::File(dir.path().join("key")),
+            requests_per_minute: None,
+        };
+        let mount = Box::new(Mount(Arc::clone(&far)));
+        let opened = Credentials::open_in(mount, vec![workspace], Vec::new()).expect("opened");
+        far.looks.send_replace(0);
+        far.reads.send_replace(0);
+        Self { far, credentials: Arc::new(opened), dir }
+    }
+
+    fn rotate(&self) {
+        put(self.dir.path(), "key-after-rotation");
+    }
+
+    fn hang(&self, hangs: bool) {
+        *self.far.hangs.lock().expect("no panic") = hangs;
+        self.far.turned.notify_all();
+    }
+
+    fn looks(&self) -> usize {
+        *self.far.looks.borrow()
+    }
+
+    /// Waits until so many looks have begun.
+    async fn looked(&self, looks: usize) {
+        self.far.looks.subscribe().wait_for(|n| *n >= looks).await.expect("a file system");
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        self.credentials.key(ONLY).occurs_in(key.as_bytes())
+    }
+}
+
+impl Drop for World {
+    /// Or the runtime would wait for its threads.
+    fn drop(&mut self) {
+        self.hang(false);
+    }
+}
+
+/// Another file with this key takes the place of the one that is there, at once.
+fn put(dir: &Path, key: &str) {
+    let beside = dir.join("new");
+    fs::write(&beside, key).expect("written");
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("mode");
+    fs::rename(&beside, dir.join("key")).expect("renamed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_hangs_takes_one_thread_and_holds_up_nobody_for_long() {
+    let world = World::new();
+    world.hang(true);
+    let began = Instant::now();
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let credentials = Arc::clone(&world.credentials);
+            tokio::spawn(async move { credentials.refresh(ONLY).await })
+        })
+        .collect();
+    world.looked(1).await;
+    assert_eq!(began.elapsed(), Duration::ZERO, "a clock that stands still while a file is looked at");
+    advance(PATIENCE).await;
+    for asking in asking {
+        asking.await.expect("no panic");
+    }
+    assert_eq!(began.elapsed(), PATIENCE);
+    assert!(world.holds("key-before-rotation"));
+
+    // By now it is known to hang.
+    let credentials = &world.credentials;
+    assert!(credentials.refresh(ONLY).now_or_never().is_some());
+    assert!(credentials.look_at_all(&[ONLY]).now_or_never().is_some());
+    let rejected = credentials.key(ONLY);
+    assert!(matches!(credentials.reread(ONLY, &rejected).now_or_never(), Some(Reread::Late)));
+    assert!(credentials.missing_key_files().is_empty(), "what was last known");
+    assert_eq!(world.looks(), 1);
+
+    world.rotate();
+    world.hang(false);
+    world.looked(2).await;
+    credentials.refresh(ONLY).await;
+    assert!(world.holds("key-after-rotation"));
+    assert!(world.looks() <= 3, "one for all who were not told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_a_look_is_under_way_is_told_of_the_next() {
+    let world = World::new();
+    world.hang(true);
+    let mut early = Box::pin(world.credentials.refresh(ONLY));
+    assert!((&mut early).now_or_never().is_none());
+    world.looked(1).await;
+    world.rotate();
+    let mut late: Vec<_> = (0..5).map(|_| Box::pin(world.credentials.refresh(ONLY))).collect();
+    assert!(late.iter_mut().all(|late| late.now_or_never().is_none()));
+    world.hang(false);
+    early.await;
+    for late in late {
+        late.await;
+    }
+    assert!(world.holds("key-after-rotation"), "though the look that was under way had missed it");
+    assert_eq!(world.looks(), 2, "for all of them together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_looked_at_once_for_who_asks_and_read_only_where_it_has_changed_or_is_doubted() {
+    let world = World::new();
+    let done = || (world.looks(), *world.far.reads.borrow());
+    for _ in 0..3 {
+        world.credentials.refresh(ONLY).await;
+    }
+    assert_eq!(done(), (3, 0));
+    world.credentials.look_at_all(&[]).await;
+    assert_eq!(done(), (4, 0));
+    world.credentials.look_at_all(&[ONLY]).await;
+    assert_eq!(done(), (5, 1));
+    world.rotate();
+    world.credentials.refresh(ONLY).await;
+    assert_eq!(done(), (6, 2));
+    let held = world.credentials.key(ONLY);
+    assert!(matches!(world.credentials.reread(ONLY, &held).await, Reread::Unchanged));
+    assert_eq!(done(), (7, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_file_that_has_vanished_is_told_of_when_all_are_looked_at() {
+    let world = World::new();
+    fs::remove_file(world.dir.path().join("key")).expect("removed");
+    world.credentials.look_at_all(&[]).await;
+    assert_eq!(world.credentials.missing_key_files(), ["main"]);
+    world.rotate();
+    world.credentials.look_at_all(&[]).await;
+    assert!(world.credentials.missing_key_files().is_empty() && world.holds("key-after-rotation"));
+}

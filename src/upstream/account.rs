@@ -42,8 +42,24 @@ impl Upstream {
         self.gate.change(budget);
     }
 
+    /// Waits for the right to send one request, until `latest`, and counts the wait.
+    pub(super) async fn turn(
+        &self,
+        workspace: WorkspaceIndex,
+        lane: Lane,
+        latest: Instant,
+    ) -> Result<Permit, Refusal> {
+        let began = Instant::now();
+        let permit = self.gate.permit(self.account(workspace), lane, latest).await;
+        match &permit {
+            Ok(_) => self.metrics.budget_waited(began.elapsed()),
+            Err(_) => self.metrics.budget_rejected(),
+        }
+        permit
+    }
+
     /// The key to send now, with a permit of its budget: the one that is there, unless the key has come to draw on
-    /// another.
+    /// another. Then it waits for its turn there, as [`Self::permit_before`] does.
     pub(super) async fn on_account(
         &self,
         workspace: WorkspaceIndex,
@@ -59,7 +75,7 @@ impl Upstream {
             }
             // First, so that the key's own budget does not begin with a slot that was never used.
             drop(permit);
-            permit = self.gate.permit(self.account(workspace), lane(), deadline).await?;
+            permit = self.permit_before(workspace, lane(), deadline).await?;
         }
     }
 
@@ -98,3 +114,6 @@ impl Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,14 +162,7 @@ impl Upstream {
         lane: Lane,
         since: Instant,
     ) -> Result<Permit, Refusal> {
-        let began = Instant::now();
-        let key = self.account(workspace);
-        let permit = self.gate.permit(key, lane, since + **self.queue_timeout.load()).await;
-        match &permit {
-            Ok(_) => self.metrics.budget_waited(began.elapsed()),
-            Err(_) => self.metrics.budget_rejected(),
-        }
-        permit
+        self.turn(workspace, lane, since + **self.queue_timeout.load()).await
     }
 
     /// How long an answer may take in all: the wait for a permit, and the vendor.
@@ -190,7 +183,8 @@ impl Upstream {
         Instant::now() + self.settings.response_timeout
     }
 
-    /// The same for a request that has to be answered by `deadline`, of which there is only part left.
+    /// The same for a further request of a fetch, which has to be answered by `deadline`: it waits as long from now as
+    /// a first one may, and not beyond that.
     ///
     /// # Errors
     /// As [`Self::permit`].
@@ -200,10 +194,12 @@ impl Upstream {
         lane: Lane,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
-        self.gate.permit(self.account(workspace), lane, deadline).await
+        let latest = Instant::now() + **self.queue_timeout.load();
+        self.turn(workspace, lane, latest.min(deadline)).await
     }
 
-    /// Asks the vendor, until `deadline`. Each further try has a permit of its own, in the lane that `lane` then says.
+    /// Asks the vendor, until `deadline`. Each further try has a permit of its own, in the lane that `lane` then says;
+    /// where there is none, the answer to the try before it stands.
     ///
     /// # Errors
     /// Where no answer came that may be passed on; a 429 of the vendor's is among them.
@@ -218,9 +214,18 @@ impl Upstream {
         let path_and_query = key.path_and_query();
         self.retries().request(Instant::now());
         let mut tries = Tries { deadline, retries: 0, reconnected: false, reread: false };
-        let mut permit = permit;
+        let (mut permit, mut known) = (permit, None);
         let answer = loop {
-            let (api_key, on_account) = self.on_account(key.workspace, permit, &lane, deadline).await?;
+            let on_account = self.on_account(key.workspace, permit, &lane, deadline).await;
+            let (api_key, on_account) = match (on_account, known.take()) {
+                (Ok(on_account), None) => on_account,
+                (Ok(on_account), Some(_)) => {
+                    self.metrics.upstream_retry();
+                    on_account
+                }
+                (Err(_), Some(answer)) => break answer,
+                (Err(refusal), None) => return Err(refusal),
+            };
             let secrets = self.credentials.keys();
             let attempt = Attempt {
                 path_and_query: &path_and_query,
@@ -234,12 +239,11 @@ impl Upstream {
             let Err(error) = &answer else { break answer };
             let Some(backoff) = self.again(key, error, &api_key, &mut tries).await else { break answer };
             tokio::time::sleep(backoff).await;
-            let group = self.account(key.workspace);
-            permit = match self.gate.permit(group, lane(), deadline).await {
+            permit = match self.permit_before(key.workspace, lane(), deadline).await {
                 Ok(permit) => permit,
                 Err(_) => break answer,
             };
-            self.metrics.upstream_retry();
+            known = Some(answer);
         };
         match answer {
             Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&answer)),

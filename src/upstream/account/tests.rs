@@ -1,0 +1,182 @@
+//! Keys that come to draw on another budget while a request is on its way: how long it waits there, and what is told
+//! where it waits in vain.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    task::JoinHandle,
+    time::{advance, sleep},
+};
+
+use super::*;
+use crate::{
+    call::{ApiVersion, CacheKey, CallId, Resource},
+    clock::Clock,
+    metrics::{Metrics, Snapshot},
+    outcome::ErrorCode,
+    trace::Trace,
+    upstream::{
+        Settings,
+        credentials::{KeySource, WorkspaceSettings},
+        error::UpstreamError,
+        scripted::{Script, scripted},
+        vendor::VendorAnswer,
+    },
+};
+
+/// Has its key in a file.
+const FILED: WorkspaceIndex = WorkspaceIndex(0);
+/// May send one request a minute.
+const SCANT: WorkspaceIndex = WorkspaceIndex(1);
+
+const MINUTE: Duration = Duration::from_secs(60);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+
+struct World {
+    upstream: Arc<Upstream>,
+    vendor: Script,
+    metrics: Arc<Metrics>,
+    dir: tempfile::TempDir,
+}
+
+fn put(dir: &Path, key: &str) -> PathBuf {
+    let (beside, path) = (dir.join("new"), dir.join("key"));
+    fs::write(&beside, key).expect("written");
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("mode");
+    fs::rename(&beside, &path).expect("renamed");
+    path
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let inline = KeySource::Inline(Arc::new(ApiKey::parse(b"key-of-scant").expect("a key")));
+        let workspace = |name: &str, source, limit| WorkspaceSettings {
+            name: name.into(),
+            workspace_id: name.into(),
+            source,
+            requests_per_minute: limit,
+        };
+        let filed = KeySource::File(put(dir.path(), "key-of-filed"));
+        let all = vec![workspace("filed", filed, None), workspace("scant", inline, Some(1))];
+        let credentials = Arc::new(Credentials::open(all, Vec::new()).expect("opened"));
+        let settings = Settings {
+            origin: Origin {
+                scheme: http::uri::Scheme::HTTPS,
+                authority: http::uri::Authority::from_static("vendor.test"),
+            },
+            connect_timeout: Duration::from_secs(3),
+            response_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(30),
+            max_concurrency: 16,
+            max_body: 1 << 20,
+            retries: 1,
+            ca_file: None,
+        };
+        let budget = budget::Settings {
+            requests_per_minute: 60,
+            replicas_fallback: None,
+            reserve: None,
+            queue_timeout: QUEUE_TIMEOUT,
+            queue_length: 1_000,
+        };
+        let (vendor, script) = scripted();
+        let (clock, metrics) =
+            (Arc::new(Clock::starting_at(SystemTime::UNIX_EPOCH)), Arc::new(Metrics::new()));
+        let counted = Arc::clone(&metrics);
+        let ties = budget::Ties::default();
+        let upstream = Upstream::new(settings, &budget, credentials, vendor, clock, counted, ties);
+        Self { upstream: Arc::new(upstream), vendor: script, metrics, dir }
+    }
+
+    async fn permit(&self, workspace: WorkspaceIndex) -> Permit {
+        self.upstream.permit(workspace, Lane::Lookup, Instant::now()).await.expect("a turn")
+    }
+
+    fn fetch(&self, workspace: WorkspaceIndex, permit: Permit) -> JoinHandle<Result<VendorAnswer, Refusal>> {
+        let upstream = Arc::clone(&self.upstream);
+        let id = CallId::parse(b"a-call").expect("an id");
+        let key = CacheKey { workspace, version: ApiVersion::V2, resource: Resource::Call(id, None) };
+        tokio::spawn(async move {
+            let deadline = upstream.deadline();
+            upstream.fetch(&key, &Trace::new(), || Lane::Lookup, deadline, permit).await
+        })
+    }
+
+    /// Spends what the scant key has, so that it has something again after `left`.
+    async fn spend(&mut self, left: Duration) {
+        let fetch = self.fetch(SCANT, self.permit(SCANT).await);
+        self.vendor.next().await.answer(200, "{}");
+        assert!(fetch.await.expect("no panic").is_ok());
+        advance(MINUTE - left).await;
+    }
+
+    /// The file comes to hold the scant key.
+    fn rotate(&self) {
+        put(self.dir.path(), "key-of-scant");
+    }
+
+    /// Requests that waited for their turn and got it, and those that got none.
+    fn turns(&self) -> [String; 2] {
+        let (_, text) = self.metrics.render(None, Snapshot::default());
+        ["callgate_budget_wait_seconds_count ", "callgate_budget_rejected_total "].map(|name| {
+            text.lines().find_map(|line| line.strip_prefix(name)).expect("such a metric").to_owned()
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_on_another_account_is_waited_for_like_any_other_and_counted() {
+    let mut world = World::new();
+    world.spend(Duration::from_secs(1)).await;
+    let permit = world.permit(FILED).await;
+    world.rotate();
+    let began = Instant::now();
+    let fetch = world.fetch(FILED, permit);
+    let request = world.vendor.next().await;
+    assert!(request.key.same(&ApiKey::parse(b"key-of-scant").expect("a key")));
+    assert!((Duration::from_millis(900)..QUEUE_TIMEOUT).contains(&began.elapsed()));
+    request.answer(200, "{}");
+    assert!(fetch.await.expect("no panic").is_ok());
+    assert_eq!(world.turns(), ["3", "0"], "two that came, and the one that moved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_on_another_account_beyond_the_queue_timeout() {
+    let mut world = World::new();
+    // In time for the answer, and too late for the queue.
+    world.spend(Duration::from_secs(5)).await;
+    let permit = world.permit(FILED).await;
+    world.rotate();
+    let refusal = world.fetch(FILED, permit).await.expect("no panic").expect_err("no turn");
+    assert_eq!(refusal.code, ErrorCode::RateLimitExceeded);
+    assert_eq!(world.turns(), ["2", "1"]);
+    assert_eq!(world.vendor.unanswered().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_known_stands_where_there_is_no_turn_for_another_try() {
+    for (error, code) in [
+        (UpstreamError::CredentialsRejected(401), ErrorCode::UpstreamCredentialsRejected),
+        // Here the key changes after the turn for the other try was had.
+        (UpstreamError::Failing(503), ErrorCode::UpstreamError),
+    ] {
+        let mut world = World::new();
+        world.spend(Duration::from_secs(30)).await;
+        let fetch = world.fetch(FILED, world.permit(FILED).await);
+        let request = world.vendor.next().await;
+        world.rotate();
+        request.fail(error);
+        let refusal = fetch.await.expect("no panic").expect_err("no other try");
+        assert_eq!(refusal.code, code);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.vendor.unanswered().await, 0);
+        let (_, text) = world.metrics.render(None, Snapshot::default());
+        assert!(text.contains("callgate_upstream_retries_total 0\n"), "a try that was not made");
+    }
+}

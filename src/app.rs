@@ -166,10 +166,14 @@ impl App {
         };
 
         let (spans, exporter) = match surroundings.collector {
-            Some(collector) => {
-                let opened = otlp::open(collector, Arc::clone(&clock)).map_err(BindError::Collector)?;
-                (Some(opened.0), Some(opened.1))
-            }
+            Some(collector) => match otlp::open(collector, Arc::clone(&clock)) {
+                Ok((spans, exporter)) => (Some(spans), Some(exporter)),
+                // Not worth a gateway that does not start.
+                Err(error) => {
+                    tracing::warn!(%error, "TLS toward the collector cannot be set up; no traces are exported");
+                    (None, None)
+                }
+            },
             None => (None, None),
         };
         let mode = settings.listen.unix_mode;

@@ -15,8 +15,6 @@ pub enum BindError {
     Vendor(std::io::Error),
     /// `cache.shared.url` or the trust roots for it could not be used.
     Replicas(std::io::Error),
-    /// TLS toward the collector of spans could not be set up.
-    Collector(std::io::Error),
     /// An address could not be listened on.
     Listen(std::io::Error),
     /// So few descriptors are left for callers that nothing could be served.
@@ -30,7 +28,6 @@ impl fmt::Display for BindError {
             Self::Seal(error) => write!(f, "cache.encryption_key_file: {error}"),
             Self::Vendor(error) => write!(f, "upstream: {error}"),
             Self::Replicas(error) => write!(f, "cache.shared: {error}"),
-            Self::Collector(error) => write!(f, "OTEL_EXPORTER_OTLP_ENDPOINT: {error}"),
             Self::Listen(error) => write!(f, "listen: {error}"),
             Self::Descriptors(limit) => {
                 write!(f, "the limit of {limit} open files is too low to serve anybody")
@@ -44,9 +41,7 @@ impl std::error::Error for BindError {
         match self {
             Self::Credentials(error) => Some(error),
             Self::Seal(error) => Some(error),
-            Self::Vendor(error) | Self::Replicas(error) | Self::Collector(error) | Self::Listen(error) => {
-                Some(error)
-            }
+            Self::Vendor(error) | Self::Replicas(error) | Self::Listen(error) => Some(error),
             Self::Descriptors(_) => None,
         }
     }

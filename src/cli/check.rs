@@ -1,8 +1,9 @@
 //! `callgate check`: says what is wrong with a configuration, or what comes of it. Like `nginx -t`.
 //!
 //! It opens no port and sends nothing. Problems go to standard error, one a line, with exit status 2; else the
-//! effective configuration goes to standard output, as TOML without secrets, and the status is 0. A closed standard
-//! output is no problem; one that cannot be written to is, with status 1.
+//! effective configuration goes to standard output, as TOML without secrets, and the status is 0; what is only worth
+//! knowing is a notice before it, on standard error. A closed standard output is no problem; one that cannot be written
+//! to is, with status 1.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::Files;
+use super::{Files, serve};
 use crate::settings::Settings;
 
 /// Runs the command on this process's standard output and error.
@@ -31,7 +32,7 @@ pub fn run_to(args: &Files, env: &BTreeMap<String, String>, out: &mut dyn Write,
             return 2;
         }
     };
-    for notice in &loaded.notices {
+    for notice in loaded.notices.into_iter().chain(serve::collector(env).err()) {
         let _ = writeln!(err, "notice: {notice}");
     }
     match write!(out, "{}", loaded.effective).and_then(|()| out.flush()) {

@@ -36,10 +36,10 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
     };
-    let collector = match otlp::Settings::from_env(env) {
-        Ok(collector) => collector,
-        Err(error) => return process::fail(&error, BAD_CONFIGURATION),
-    };
+    let collector = collector(env).unwrap_or_else(|warning| {
+        tracing::warn!("{warning}");
+        None
+    });
     process::keep_from_dumps();
     // The environment of now: a process's own does not change.
     let (args, env) = (args.clone(), env.clone());
@@ -54,6 +54,15 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => process::fail(&error, 1),
     }
+}
+
+/// Where spans go. A variable that cannot be used turns them off, and nothing else: whoever sets it for all services
+/// does not mean to end one of them.
+///
+/// # Errors
+/// What to warn of, in a line without the variable's value.
+pub(super) fn collector(env: &BTreeMap<String, String>) -> Result<Option<otlp::Settings>, String> {
+    otlp::Settings::from_env(env).map_err(|error| format!("{error}; no traces are exported"))
 }
 
 async fn serve(

@@ -1,5 +1,7 @@
 //! Traces: what the vendor is told of them, and what a collector gets, from a real process.
 
+use std::process::Command;
+
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use rustix::process::Signal;
 
@@ -8,7 +10,7 @@ use crate::gateway::{
     program::{Process, callgate, run, serving},
     records::{id, settled},
     vendor::{Play, Vendor, answer, ok},
-    world::{Caller, PHONE, request},
+    world::{Caller, KEY, PHONE, WORKSPACE, request},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -125,16 +127,35 @@ async fn a_collector_that_is_not_there_costs_a_warning() {
     assert_eq!(log.matches("\"status\":200").count(), 21, "{log}");
 }
 
-#[tokio::test]
-async fn an_endpoint_that_cannot_be_used_is_bad_configuration() {
-    let mut command = callgate(&["serve"]);
-    command
-        .env("TRILLET_API_KEY", "k0123456789")
-        .env("TRILLET_WORKSPACE_ID", "w")
-        .env("CALLGATE__LISTEN__INTERNAL", "127.0.0.1:0")
-        .env("CALLGATE__LISTEN__ADMIN", "127.0.0.1:0")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
-    let outcome = run(command).await;
-    assert_eq!(outcome.status, Some(2));
-    assert!(outcome.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{}", outcome.stderr);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_variable_that_cannot_be_used_costs_the_traces_and_not_the_gateway() {
+    let vendor = Vendor::start(|seen| Play::Send(ok(settled(seen.id())))).await;
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "canary:4317"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc-canary"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "canary"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "canary"),
+    ] {
+        let traced = |mut command: Command| {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9").env(name, value);
+            command
+        };
+        let process = Process::start(traced(serving(vendor.address))).await;
+        ask(&process, &format!("/calls/{}", id(1)), "01").await;
+        process.signal(Signal::TERM);
+        let (status, log) = process.ended().await;
+        assert!(status.success() && log.contains("\"status\":200"), "{log}");
+        let told: Vec<_> = log.lines().filter(|line| line.contains("no traces are exported")).collect();
+        assert!(told.len() == 1 && told[0].contains(name) && told[0].contains("WARN"), "{log}");
+        assert!(!log.contains("canary"), "{log}");
+
+        let mut check = traced(callgate(&["check"]));
+        check.env("TRILLET_API_KEY", KEY).env("TRILLET_WORKSPACE_ID", WORKSPACE);
+        let check = run(check).await;
+        assert_eq!(check.status, Some(0), "{}", check.stderr);
+        assert!(check.stderr.starts_with(&format!("notice: {name}: ")), "{}", check.stderr);
+        assert_eq!(check.stderr.lines().count(), 1, "{}", check.stderr);
+        assert!(!check.stderr.contains("canary"), "{}", check.stderr);
+    }
 }

@@ -2,14 +2,18 @@
 //! `LISTEN_PID` say how many there are and for whom, `LISTEN_FDNAMES` for which endpoint.
 //!
 //! Knows the protocol and the names; what becomes of a socket is [`crate::downstream::listener`]'s. Promises: a socket
-//! that was meant for another process is not touched; none is served on an endpoint that nobody meant it for; an
-//! address beyond the loopback needs the operator's word here as well.
+//! that was meant for another process is not touched; none is served on an endpoint that nobody meant it for, nor one
+//! that no connection can be accepted on; an address beyond the loopback needs the operator's word here as well.
 
 use std::{collections::BTreeMap, fmt, net::TcpListener};
 
 use listenfd::ListenFd;
+use rustix::net::sockopt;
 
 use crate::{app::Sockets, downstream::listener::Handed};
+
+const NO_STREAM: &str = "is no stream socket over TCP or Unix; ListenStream= of a socket unit makes one";
+const NOT_LISTENING: &str = "does not listen: it is connected, or only bound; a socket unit needs Accept=no";
 
 /// The endpoint that a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub(super) enum Problem {
     Names { sockets: usize, names: usize },
     /// More sockets without a name than there are endpoints for them.
     TooMany,
-    /// No listening stream socket.
+    /// No listening stream socket; what it is instead.
     Kind(usize, String),
     /// One that listens beyond the loopback.
     Beyond(String),
@@ -49,7 +53,7 @@ impl fmt::Display for Problem {
             Self::TooMany => {
                 f.write_str("LISTEN_FDS: sockets without a name are internal and admin; there are more")
             }
-            Self::Kind(at, error) => write!(f, "LISTEN_FDS: socket {at}: {error}"),
+            Self::Kind(at, wrong) => write!(f, "LISTEN_FDS: socket {at} {wrong}"),
             Self::Beyond(address) => write!(
                 f,
                 "LISTEN_FDS: {address} is an address beyond the loopback; let it listen on 127.0.0.1 or a Unix \
@@ -74,9 +78,16 @@ pub(super) fn take(env: &BTreeMap<String, String>, beyond_allowed: bool) -> Resu
             Ok(None) | Err(_) => match handed.take_tcp_listener(at) {
                 Ok(Some(socket)) => Handed::Tcp(socket),
                 Ok(None) => return Err(Problem::Kind(at, "is not there".to_owned())),
-                Err(error) => return Err(Problem::Kind(at, error.to_string())),
+                Err(_) => return Err(Problem::Kind(at, NO_STREAM.to_owned())),
             },
         };
+        let listens = match &socket {
+            Handed::Unix(socket) => sockopt::socket_acceptconn(socket),
+            Handed::Tcp(socket) => sockopt::socket_acceptconn(socket),
+        };
+        if !listens.map_err(|error| Problem::Kind(at, error.to_string()))? {
+            return Err(Problem::Kind(at, NOT_LISTENING.to_owned()));
+        }
         let list = match place {
             Place::Internal => &mut sockets.internal,
             Place::Admin => &mut sockets.admin,

@@ -1,6 +1,10 @@
 //! Which endpoint a socket is for that was handed over, and whose its file is.
 
-use std::{fs, net::TcpListener, os::unix::net::UnixListener};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::net::{UnixDatagram, UnixListener},
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -80,11 +84,22 @@ async fn a_socket_that_no_endpoint_is_meant_to_have_is_refused_at_start() {
     let wild = TcpListener::bind(("0.0.0.0", 0)).expect("bound");
     let address = wild.local_addr().expect("an address");
     let datagrams = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("bound");
+    let local_datagrams = UnixDatagram::unbound().expect("a socket");
+    let (listening, at) = tcp();
+    let connected = std::net::TcpStream::connect(at).expect("connected");
+    let (one_end, _other_end) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let file = tempfile::tempfile().expect("a file");
+    let no_stream = "callgate: LISTEN_FDS: socket 0 is no stream socket over TCP or Unix; ";
+    let not_listening = "callgate: LISTEN_FDS: socket 0 does not listen: ";
     let beyond = format!("callgate: LISTEN_FDS: {address} is an address beyond the loopback; ");
     let table = [
         (tcp().0.into(), "callers", "callgate: LISTEN_FDNAMES: \"callers\" is no endpoint; expected "),
         (tcp().0.into(), "internal:admin", "callgate: LISTEN_FDNAMES: 2 names for 1 sockets"),
-        (datagrams.into(), "internal", "callgate: LISTEN_FDS: socket 0: fd 3 is not a valid tcp socket"),
+        (datagrams.into(), "internal", no_stream),
+        (local_datagrams.into(), "internal", no_stream),
+        (file.into(), "internal", no_stream),
+        (connected.into(), "internal", not_listening),
+        (one_end.into(), "admin", not_listening),
         (wild.into(), "internal", beyond.as_str()),
     ];
     for (socket, names, expected) in table {
@@ -93,4 +108,5 @@ async fn a_socket_that_no_endpoint_is_meant_to_have_is_refused_at_start() {
         assert!(outcome.stderr.starts_with(expected), "{}", outcome.stderr);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
+    drop(listening);
 }

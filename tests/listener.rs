@@ -115,6 +115,7 @@ fn roomy() -> Limits {
         header_timeout: LONG,
         idle_timeout: LONG,
         write_timeout: LONG,
+        grace: Duration::from_secs(1),
         http2: false,
     }
 }

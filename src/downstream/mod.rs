@@ -71,6 +71,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// `listen.write_timeout`: a reader may take no byte for this long; above 0.
     pub write_timeout: Duration,
+    /// Once the gateway's end has begun, how long a connection is kept unused after its accept or its last answer.
+    /// Well below the time that the end may take, or every end would cut somebody.
+    pub grace: Duration,
     /// `listen.http2`: whether HTTP/2 by prior knowledge is spoken as well.
     pub http2: bool,
 }

@@ -25,11 +25,6 @@ use super::{
 /// How long a connection that we have ended may take to be closed by the caller as well.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Once the gateway's end has begun, how long a connection is kept after its accept or its last answer. A caller that
-/// sends just as an idle connection is closed loses its request (RFC 9112 §9.5); one that is busy sends again before
-/// this is over, is answered and is told to close. Who has been silent for longer is as likely to send later as now.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// What the watchdog found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
@@ -147,7 +142,10 @@ impl Watchdog {
 
     /// When the connection has overstayed, if nothing happens until then.
     fn deadline(&self) -> Option<(Instant, Finding)> {
-        let grace = GRACE.min(self.limits.idle_timeout);
+        // A caller that sends just as an idle connection is closed loses its request (RFC 9112 §9.5); one that is
+        // busy sends again before this is over, is answered and is told to close. Who has been silent for longer is
+        // as likely to send later as now.
+        let grace = self.limits.grace.min(self.limits.idle_timeout);
         let (timeout, finding) = match self.phase {
             Phase::Head if self.leaving && self.activity.is_untouched() => {
                 if self.retired {

@@ -11,6 +11,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -46,6 +47,10 @@ use values::Values;
 
 /// What stands in the place of a secret; never a secret itself.
 const REDACTED: &str = "[redacted]";
+
+/// How long a connection may be unused once the end has begun: no more than a quarter of `drain.timeout`, so that most
+/// of that is left for closing it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Every part's settings, checked. Parts are compared one by one to see what a reload changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +190,7 @@ fn assemble(
                 header_timeout: v.duration("listen.header_timeout")?,
                 idle_timeout: v.duration("listen.idle_timeout")?,
                 write_timeout: v.duration("listen.write_timeout")?,
+                grace: GRACE.min(v.duration("drain.timeout")? / 4),
                 http2: *v.flag("listen.http2")?,
             },
         },

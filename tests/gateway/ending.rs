@@ -60,6 +60,22 @@ async fn readiness_says_that_the_end_has_begun_while_callers_are_still_served() 
     assert_eq!(world.gateway.ended().await, Ended::InOrder);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_used_just_now_does_not_make_a_short_end_a_cut() {
+    let vendor = Vendor::start(|_| Play::Send(ok(settled(ID)))).await;
+    let mut command = serving(vendor.address);
+    command.env("CALLGATE__DRAIN__TIMEOUT", "900ms");
+    let process = Process::start(command).await;
+    let mut caller = Caller::connect(process.address).await;
+    caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
+    assert_eq!(caller.answer().await.status, 200);
+    process.signal(Signal::TERM);
+    assert_eq!(caller.rest().await, "");
+    let (status, log) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("ended in order"), "{log}");
+}
+
 #[tokio::test]
 async fn what_takes_longer_than_the_drain_is_cut() {
     let world = World::with("drain.delay = \"0s\"\n", |_| Play::Held(ok(ongoing(ID)))).await;

@@ -42,8 +42,13 @@ pub fn check<B: Body>(request: &Request<B>, hosts: &AllowedHosts, over_unix: boo
     check_head(request, &fields, hosts, over_unix)
 }
 
-/// The same for a route whose requests have a body: by one length, or in chunks, and in no other coding (RFC 9112
-/// §6.3). Its size is for the reader to hold down.
+/// The same for a route whose requests have a body: by its length or in chunks, and in no other coding. Its size is for
+/// the reader to hold down.
+///
+/// Not all of HTTP/1's ambiguities are seen here. Where a length stands beside chunks hyper drops the length and reads
+/// the chunks, and several equal lengths are one, as RFC 9112 §6.3 allows; it refuses different lengths, and codings
+/// that do not end in `chunked`, by itself. What is left is a coding more than once or another one before it, and over
+/// HTTP/2 repeated lengths. However a body was read, nothing is read after it: the connection ends.
 ///
 /// # Errors
 /// As [`check`]. The connection ends after a request with a body in any case.
@@ -54,7 +59,10 @@ pub fn check_with_body<B>(
 ) -> Result<(), Refusal> {
     let fields = Fields::read(request.headers());
     if fields.ambiguous || fields.lengths + fields.codings > 1 {
-        return refuse(ErrorCode::InvalidRequest, "a body has one content-length, or one coding: chunked");
+        return refuse(
+            ErrorCode::InvalidRequest,
+            "a body has one content-length, or comes in chunks and in no other coding",
+        );
     }
     check_head(request, &fields, hosts, over_unix)
 }

@@ -38,5 +38,6 @@ mod tls;
 pub(crate) mod vendor;
 mod warm;
 mod warm_command;
+mod warm_framing;
 mod workspaces;
 pub(crate) mod world;

@@ -26,9 +26,10 @@ const WORKING: u64 = 1 << 32;
 /// One exchange whose response waits for the caller to take it.
 const SENDING: u64 = 1;
 
-/// The most that is read and thrown away of what a caller still sends after our last answer. More than the largest
-/// request that is likely to be a mistake; a caller that sends on and on is cut.
-const MAX_DISCARDED: usize = 4 << 20;
+/// The most that is read and thrown away of what a caller still sends after our last answer, in bytes. Twice the largest
+/// body that is read anywhere, so that whoever sends one of about that size hears why it was refused; a caller that
+/// sends on and on is cut.
+const MAX_DISCARDED: u64 = 32 << 20;
 
 /// What has happened on one connection. Written by hyper's task, and with HTTP/2 by the tasks of its streams; no
 /// field orders another, so all of it is relaxed.
@@ -48,6 +49,8 @@ pub(super) struct Activity {
     body: AtomicBool,
     /// Our side has been shut down; what the caller still sends is thrown away.
     closing: AtomicBool,
+    /// Bytes that were.
+    discarded: AtomicU64,
     /// The connection is to be reset rather than closed.
     reset: AtomicBool,
     /// HTTP/2 is spoken.
@@ -98,6 +101,11 @@ impl Activity {
     /// A number that changes when the socket takes something.
     pub(super) fn writes(&self) -> u64 {
         self.writes.load(Relaxed)
+    }
+
+    /// How many bytes have been thrown away since our side was shut down.
+    pub(super) fn discarded(&self) -> u64 {
+        self.discarded.load(Relaxed)
     }
 
     /// Whether a request came over HTTP/2.
@@ -203,12 +211,11 @@ impl Drop for Exchange {
 pub(super) struct Watched {
     socket: Socket,
     activity: Arc<Activity>,
-    discarded: usize,
 }
 
 impl Watched {
     pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        Self { socket, activity, discarded: 0 }
+        Self { socket, activity }
     }
 }
 
@@ -266,14 +273,18 @@ impl AsyncWrite for Watched {
             self.activity.closing.store(true, Relaxed);
         }
         let mut sink = [0; 8 << 10];
-        while self.discarded < MAX_DISCARDED {
+        let mut discarded = self.activity.discarded();
+        while discarded < MAX_DISCARDED {
             let mut sink = ReadBuf::new(&mut sink);
             match Pin::new(&mut self.socket).poll_read(cx, &mut sink) {
                 Poll::Ready(Ok(())) if sink.filled().is_empty() => break,
-                Poll::Ready(Ok(())) => self.discarded += sink.filled().len(),
+                Poll::Ready(Ok(())) => {
+                    discarded += sink.filled().len() as u64;
+                    self.activity.discarded.store(discarded, Relaxed);
+                }
                 // The caller is gone, one way or the other.
                 Poll::Ready(Err(_)) => break,
-                Poll::Pending if self.discarded > 0 || self.activity.expects_more() => return Poll::Pending,
+                Poll::Pending if discarded > 0 || self.activity.expects_more() => return Poll::Pending,
                 Poll::Pending => break,
             }
         }

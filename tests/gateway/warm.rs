@@ -193,6 +193,21 @@ async fn what_is_no_list_is_refused_and_never_repeated() {
 }
 
 #[tokio::test]
+async fn whoever_sends_a_list_of_any_size_hears_why_it_is_refused() {
+    let world = World::start(|seen| Play::Send(ok(settled(seen.id())))).await;
+    let (most, more) = (" ".repeat(16 << 20), " ".repeat((16 << 20) + 1));
+    let table = [
+        (post("origin: http://canary.example\r\n", &most), 403, "cross_site_request"),
+        (post("content-type: text/plain\r\n", &most), 400, "invalid_request"),
+        (post("", &more), 413, "body_too_large"),
+    ];
+    for (request, status, code) in table {
+        // The whole of it is sent before the answer is read.
+        assert_eq!(refused(&world, &request).await.problem(), (status, code.to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_never_says_how_long_it_is_is_cut_off_at_the_limit() {
     let world = World::start(|seen| Play::Send(ok(settled(seen.id())))).await;
     let head = "POST /warm HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -39,7 +39,7 @@ async fn the_answer_to_head_has_a_length_and_no_body() {
 #[tokio::test]
 async fn a_refused_body_does_not_destroy_its_refusal() {
     let endpoint = Endpoint::start(roomy()).await;
-    for (size, delay) in [(10, SHORT), (1 << 20, Duration::ZERO), (3 << 20, SHORT / 5)] {
+    for (size, delay) in [(10, SHORT), (1 << 20, Duration::ZERO), (3 << 20, SHORT / 5), (24 << 20, SHORT)] {
         let mut stream = endpoint.connect().await;
         let head = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.expect("sent");
@@ -49,6 +49,28 @@ async fn a_refused_body_does_not_destroy_its_refusal() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("refused"), "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_body_has_the_time_that_it_takes_and_a_drip_has_not() {
+    let endpoint = Endpoint::start(roomy()).await;
+    let head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999\r\n\r\n";
+    let mut slow = endpoint.connect().await;
+    slow.write_all(head).await.expect("sent");
+    let piece = vec![b'b'; 2 << 20];
+    for _ in 0..8 {
+        tokio::time::sleep(2 * SHORT).await;
+        within(slow.write_all(&piece)).await.expect("taken, if only to be thrown away");
+    }
+    assert!(within(answer(&mut slow)).await.0.starts_with("HTTP/1.1 400 "));
+    let mut drip = endpoint.connect().await;
+    drip.write_all(head).await.expect("sent");
+    let dripping = async {
+        while drip.write_all(b"b").await.is_ok() {
+            tokio::time::sleep(SHORT / 3).await;
+        }
+    };
+    within(dripping).await;
 }
 
 #[tokio::test]

@@ -27,16 +27,14 @@ pub struct Args {
 }
 
 impl Args {
-    /// The admin endpoint's address: as given, else the first one in the settings. What is wrong with those is said.
+    /// The admin endpoint's address: as given, else the first one in the settings, of which nothing else is looked at. What
+    /// is wrong there is said.
     pub(super) fn address(&self, env: &BTreeMap<String, String>) -> Result<BindAddress, ExitCode> {
         if let Some(address) = &self.admin {
             return Ok(address.clone());
         }
-        match Settings::load(&self.files.config, env) {
-            Ok(loaded) => loaded
-                .settings
-                .listen
-                .admin
+        match Settings::operators_endpoint(&self.files.config, env) {
+            Ok(addresses) => addresses
                 .into_iter()
                 .next()
                 .ok_or_else(|| process::fail(&"there is no admin endpoint", BAD_CONFIGURATION)),

@@ -22,7 +22,7 @@ pub(super) const DEFAULT: &str = include_str!("../../config/default.toml");
 /// The origin of what nobody set.
 pub(super) const DEFAULT_LAYER: &str = "default";
 /// What the setting of a problem is called that is about a whole file.
-const FILE: &str = "--config";
+pub(super) const FILE: &str = "--config";
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 

@@ -26,6 +26,7 @@ mod address;
 mod check;
 mod check_workspaces;
 mod effective;
+mod endpoint;
 mod environment;
 mod layers;
 mod problem;

@@ -146,6 +146,27 @@ async fn health_asks_a_running_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_a_running_gateway_needs_neither_its_key_nor_sound_settings_beside_its_address() {
+    let vendor = Vendor::start(|seen| Play::Send(ok(settled(seen.id())))).await;
+    let process = Process::start(serving(vendor.address)).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("callgate.toml");
+    let key = dir.path().join("nobody-s");
+    let text = format!(
+        "listen.admin = \"{}\"\nnothing = 1\n[[workspaces]]\nworkspace_id = \"w\"\napi_key_file = {key:?}\n",
+        process.admin
+    );
+    fs::write(&file, text).expect("written");
+    let ids = dir.path().join("ids");
+    fs::write(&ids, "abc\n").expect("written");
+    let (file, ids) = (file.to_str().expect("text"), ids.to_str().expect("text"));
+    for arguments in [&["health", "--config", file][..], &["warm", ids, "--config", file]] {
+        let outcome = run(callgate(arguments)).await;
+        assert_eq!(outcome.status, Some(0), "{arguments:?}: {}", outcome.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_whose_key_is_gone_or_rejected_is_not_healthy() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");

@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -47,6 +47,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// calls need not wait until a long list is done.
 const AT_ONCE: usize = 4;
 
+/// What the lists under way may have together, by the length of their bodies: the largest, and some that are short. One
+/// that waits takes about one and a half times as much memory, and while it is read two and a half times as much.
+const TOGETHER: usize = 24 << 20;
+
 /// When it is worth asking again, where that many are under way.
 const LATER: Duration = Duration::from_secs(60);
 
@@ -55,12 +59,39 @@ const UNREAD: usize = 16;
 
 /// The lists under way. A clone counts the same ones.
 #[derive(Clone)]
-pub(super) struct Warming(Arc<Semaphore>);
+pub(super) struct Warming {
+    places: Arc<Semaphore>,
+    /// A permit is a byte.
+    room: Arc<Semaphore>,
+}
 
 impl Default for Warming {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { places: Arc::new(Semaphore::new(AT_ONCE)), room: Arc::new(Semaphore::new(TOGETHER)) }
     }
+}
+
+/// What a list under way has taken. Given back when dropped.
+struct Taken {
+    _place: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+    of: Arc<Semaphore>,
+}
+
+impl Taken {
+    /// Takes room until it is enough for a body of this length.
+    fn reach(&mut self, length: usize) -> Result<(), Refused> {
+        let missing = u32::try_from(length.saturating_sub(self.room.num_permits())).unwrap_or(u32::MAX);
+        if missing > 0 {
+            let more = Arc::clone(&self.of).try_acquire_many_owned(missing);
+            self.room.merge(more.map_err(|_| later("the lists that are being warmed leave no room for it"))?);
+        }
+        Ok(())
+    }
+}
+
+fn later(detail: &'static str) -> Refused {
+    Refusal::new(ErrorCode::Overloaded, detail).retry_at(Instant::now() + LATER).into()
 }
 
 /// A list is to be warmed, for this workspace.
@@ -104,6 +135,13 @@ fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refused {
 }
 
 impl Warming {
+    /// A place, where there is one.
+    fn take(&self) -> Option<Taken> {
+        let _place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(0).ok()?;
+        Some(Taken { _place, room, of: Arc::clone(&self.room) })
+    }
+
     /// Reads the list and begins. The answer streams what comes of it.
     pub(super) async fn begin(
         &self,
@@ -113,41 +151,43 @@ impl Warming {
         peer: Peer,
     ) -> Result<Response<Content>, Refused> {
         // Before the body is read: so many of them are held at once, and no more.
-        let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
-            let refusal = Refusal::new(ErrorCode::Overloaded, "several lists are being warmed already");
-            return Err(refusal.retry_at(Instant::now() + LATER).into());
-        };
-        let read = timeout(BODY_TIMEOUT, read(incoming)).await;
+        let mut taken = self.take().ok_or_else(|| later("several lists are being warmed already"))?;
+        let read = timeout(BODY_TIMEOUT, read(incoming, &mut taken)).await;
         let raw = read.unwrap_or_else(|_| Err(invalid("the body took too long to come")))?;
         // Megabytes of ids take their time, which is not to be that of callers.
-        let list = tokio::task::spawn_blocking(move || ids::read(&raw)).await;
+        let list = tokio::task::spawn_blocking(move || ids::read(raw)).await;
         let list = list.map_err(|_| invalid("the list could not be read"))?.map_err(invalid)?;
         let work = work::Work::new(parts, workspace, list, peer);
         let (lines, content) = mpsc::channel(UNREAD);
-        tokio::spawn(done(work, lines, place));
+        tokio::spawn(done(work, lines, taken));
         Ok(body(http::StatusCode::OK, NDJSON, Bytes::new()).map(|_| Content::Stream(content)))
     }
 }
 
-async fn done(work: work::Work, lines: mpsc::Sender<Bytes>, place: OwnedSemaphorePermit) {
+async fn done(work: work::Work, lines: mpsc::Sender<Bytes>, taken: Taken) {
     work.run(lines).await;
-    drop(place);
+    drop(taken);
 }
 
 /// The body, whole.
-async fn read(mut incoming: Incoming) -> Result<Bytes, Refused> {
+async fn read(mut incoming: Incoming, taken: &mut Taken) -> Result<Vec<u8>, Refused> {
     let too_large = || Refused::from(Refusal::new(ErrorCode::BodyTooLarge, "a list may have 16 MiB"));
-    if incoming.size_hint().lower() > MAX_BODY as u64 {
+    let announced = incoming.size_hint().lower();
+    if announced > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let mut read = BytesMut::new();
+    let announced = usize::try_from(announced).unwrap_or(MAX_BODY);
+    taken.reach(announced)?;
+    let mut read = Vec::with_capacity(announced);
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|_| invalid("the body ended too early, or is no body"))?;
         let Some(piece) = frame.data_ref() else { continue };
-        if read.len() + piece.len() > MAX_BODY {
+        let length = read.len() + piece.len();
+        if length > MAX_BODY {
             return Err(too_large());
         }
+        taken.reach(length)?;
         read.extend_from_slice(piece);
     }
-    Ok(read.freeze())
+    Ok(read)
 }

@@ -305,6 +305,31 @@ async fn more_lists_than_may_be_under_way_are_put_off() {
     for reader in readers {
         assert_eq!(reader.all().await.len(), 3);
     }
+    // Their places are free.
     let lines = Reader::begin(&world.gateway, &post("", &list(&[ID]))).await.all().await;
     assert_eq!(lines[1]["result"], "kept");
+}
+
+#[tokio::test]
+async fn lists_that_are_large_together_are_put_off_and_a_short_one_is_not() {
+    let world = World::start(|seen| Play::Held(ok(settled(seen.id())))).await;
+    let large = |n: usize, length: usize| {
+        let body = list(&[&id(n)]);
+        format!("{body}{}", " ".repeat(length - body.len()))
+    };
+    let in_chunks = |body: &str| {
+        let head = "POST /warm HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+        format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    };
+    let largest = Reader::begin(&world.gateway, &post("", &large(0, 16 << 20))).await;
+    for request in [post("", &large(1, 9 << 20)), in_chunks(&large(1, 9 << 20))] {
+        let put_off = refused(&world, &request).await;
+        assert_eq!((put_off.problem(), put_off.number("retry-after")), ((503, "overloaded".to_owned()), 60));
+        assert!(put_off.text().contains("leave no room"), "{}", put_off.text());
+    }
+    let short = Reader::begin(&world.gateway, &in_chunks(&large(2, 8 << 20))).await;
+    world.vendor.release();
+    assert_eq!((largest.all().await.len(), short.all().await.len()), (3, 3));
+    let again = Reader::begin(&world.gateway, &post("", &large(1, 16 << 20))).await;
+    assert_eq!(again.all().await[1]["result"], "kept");
 }

@@ -51,7 +51,7 @@ impl Work {
     /// Does it, and tells how it goes.
     pub(super) async fn run(self, lines: mpsc::Sender<Bytes>) {
         let Self { lookup, workspace, name, list, peer } = self;
-        let (total, version) = (list.ids.len(), list.version);
+        let (total, version) = (list.len(), list.version);
         tracing::info!(%peer, workspace = name, total, "warming a list of calls");
         let began = Instant::now();
         let mut last = Last { ended: "complete", total, ..Last::default() };
@@ -70,7 +70,7 @@ impl Work {
                 (listed, end)
             }
         };
-        let mut under_way = stream::iter(list.ids).map(one).buffer_unordered(TOGETHER);
+        let mut under_way = stream::iter(list.iter()).map(one).buffer_unordered(TOGETHER);
         while reader {
             let next = tokio::select! {
                 biased;

@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use super::Parts;
 use crate::{
-    metrics::{Totals, latest},
+    metrics::{
+        Totals,
+        latest::{self, millis},
+    },
     outcome::{CacheLabel, Tier},
     replicas, store,
     upstream::{breaker::Circuit, budget::gate::KeyState},
@@ -153,7 +156,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             now: parts.clock.at(now).0,
-            uptime_seconds: rounded(parts.latest.began().elapsed(), 1e3),
+            uptime_seconds: seconds(parts.latest.began().elapsed()),
             ready: reasons.is_empty(),
             reasons,
             draining: parts.readiness.is_draining(),
@@ -222,7 +225,7 @@ fn workspace((name, key): (&str, KeyState)) -> Workspace {
         name: name.to_owned(),
         limit: key.limit,
         remaining: key.remaining,
-        pause_seconds: rounded(key.pause, 1e3),
+        pause_seconds: seconds(key.pause),
     }
 }
 
@@ -252,12 +255,24 @@ fn shown(parts: &Parts, request: latest::Request) -> Request {
         outcome: request.cache.as_str(),
         reason: request.reason,
         status: request.status,
-        duration_ms: rounded(request.took, 1e6) * 1e3,
+        duration_ms: millis(request.took),
         agent: request.agent,
     }
 }
 
-/// In seconds, without the noise of a binary fraction.
-fn rounded(duration: Duration, parts_of_a_second: f64) -> f64 {
-    (duration.as_secs_f64() * parts_of_a_second).round() / parts_of_a_second
+/// In seconds, to the millisecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_shown_to_the_millisecond() {
+        for (nanos, shown) in [(0, "0.0"), (499_999, "0.0"), (1_100_000, "0.001"), (60_000_000_000, "60.0")] {
+            assert_eq!(format!("{:?}", seconds(Duration::from_nanos(nanos))), shown, "{nanos}");
+        }
+    }
 }

@@ -28,7 +28,10 @@ use crate::{
     call::CacheKey,
     clock::Clock,
     lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
-    metrics::{Latest, Metrics, RouteLabel, latest},
+    metrics::{
+        Latest, Metrics, RouteLabel,
+        latest::{self, millis},
+    },
     otlp::Spans,
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
     trace::{Sampled as Traced, Trace, X_REQUEST_ID},
@@ -301,8 +304,6 @@ fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest:
 fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration) {
     let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let agent = agent.map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
-    // To the microsecond, without the noise of a binary fraction.
-    let millis = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
     let asked = what.timing != Timing::default();
     tracing::info!(
         target: "callgate::access",

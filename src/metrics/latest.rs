@@ -49,6 +49,13 @@ pub struct Request {
     pub agent: Option<String>,
 }
 
+/// A duration as log and page show it: in milliseconds, to the microsecond, without the noise of a binary fraction. The
+/// division comes last: what is multiplied after it is noisy again.
+#[must_use]
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// The latest requests of one gateway.
 #[derive(Debug)]
 pub struct Latest {
@@ -154,6 +161,23 @@ mod tests {
         (0..REMEMBERED as u16 + 7).for_each(|n| latest.note(request(now, n)));
         let statuses: Vec<_> = latest.all().iter().map(|request| request.status).collect();
         assert_eq!(statuses, (7..REMEMBERED as u16 + 7).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn milliseconds_are_shown_without_the_noise_of_a_binary_fraction() {
+        let table = [
+            (0, "0.0"),
+            (499, "0.0"),
+            (500, "0.001"),
+            (9_000, "0.009"),
+            (35_000, "0.035"),
+            (123_456, "0.123"),
+            (1_100_000, "1.1"),
+            (60_000_000_000, "60000.0"),
+        ];
+        for (nanos, shown) in table {
+            assert_eq!(format!("{:?}", millis(Duration::from_nanos(nanos))), shown, "{nanos}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
-//! One try at the vendor over HTTP: with `connect` the only file that knows hyper's client.
+//! One try at the vendor over HTTP: with `connect` the only file on the vendor's side that knows hyper's client. Spans
+//! go to their collector, and the commands talk to a gateway, over clients of their own.
 //!
 //! The request is built anew from the key of the cache; nothing of a caller's is copied into it but the request id
 //! and the trace. It does not know budgets, retries or what becomes of an answer.

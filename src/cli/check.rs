@@ -35,7 +35,7 @@ pub fn run_to(args: &Files, env: &BTreeMap<String, String>, out: &mut dyn Write,
     for notice in loaded.notices.into_iter().chain(serve::collector(env).err()) {
         let _ = writeln!(err, "notice: {notice}");
     }
-    match write!(out, "{}", loaded.effective).and_then(|()| out.flush()) {
+    match write!(out, "{}", loaded.settings.effective).and_then(|()| out.flush()) {
         Ok(()) => 0,
         // Whoever reads has seen enough, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

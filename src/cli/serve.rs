@@ -72,7 +72,7 @@ async fn serve(
     sources: Sources,
 ) -> Result<(), String> {
     let mut hangups = process::Hangups::listen().map_err(|e| e.to_string())?;
-    let Loaded { settings, notices, .. } = loaded;
+    let Loaded { settings, notices } = loaded;
     for notice in notices {
         tracing::info!("{notice}");
     }

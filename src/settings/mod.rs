@@ -87,8 +87,6 @@ pub struct Loaded {
     pub settings: Settings,
     /// What the operator should hear although nothing is wrong; a line each, no secrets.
     pub notices: Vec<String>,
-    /// The settings to be shown.
-    pub effective: Effective,
 }
 
 impl Settings {
@@ -149,8 +147,8 @@ fn load(
         return Err(problems);
     }
     let effective = Effective::new(&values, &workspaces);
-    match assemble(&values, workspaces, trusted_key_dirs, effective.clone()) {
-        Some(settings) => Ok(Loaded { settings, notices, effective }),
+    match assemble(&values, workspaces, trusted_key_dirs, effective) {
+        Some(settings) => Ok(Loaded { settings, notices }),
         // Only a setting without its default could do this; a test holds that there is none.
         None => Err(with(problems, Problem::new("--config", "default", "a setting has no default"))),
     }

@@ -20,14 +20,14 @@ fn the_effective_settings_read_back_as_the_same_settings() {
         key.display()
     );
     let first = load(&toml, &env(&[]));
-    let again = load(first.effective.as_str(), &env(&[]));
+    let again = load(first.settings.effective.as_str(), &env(&[]));
     assert_eq!(again.settings, first.settings);
-    assert_eq!(again.effective, first.effective);
+    assert_eq!(again.settings.effective, first.settings.effective);
 }
 
 #[test]
 fn the_effective_settings_stand_in_the_order_of_the_reference() {
-    let effective = load("", &with_key(&[])).effective.to_string();
+    let effective = load("", &with_key(&[])).settings.effective.to_string();
     let reference = include_str!("../../config/default.toml");
     let set = |text: &str| -> Vec<String> {
         let is_set = |line: &&str| !line.starts_with('#') && !line.is_empty();
@@ -47,12 +47,12 @@ fn the_effective_settings_stand_in_the_order_of_the_reference() {
 fn no_secret_is_in_any_output() {
     let url = format!("redis://user:{CANARY}@redis.test:6379/0");
     let loaded = load("", &with_key(&[("CALLGATE__CACHE__SHARED__URL", &url)]));
-    for output in [format!("{loaded:?}"), loaded.effective.to_string(), format!("{:?}", loaded.settings)] {
+    for output in [format!("{loaded:?}"), loaded.settings.effective.to_string(), format!("{:?}", loaded.settings)] {
         assert!(!output.contains(CANARY), "{output}");
     }
-    assert!(loaded.effective.as_str().contains("url = \"redis://user:[redacted]@redis.test:6379/0\""));
+    assert!(loaded.settings.effective.as_str().contains("url = \"redis://user:[redacted]@redis.test:6379/0\""));
     // What was taken out is not put back in by mistake.
-    let lines = refused(loaded.effective.as_str(), &env(&[]));
+    let lines = refused(loaded.settings.effective.as_str(), &env(&[]));
     assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 

@@ -102,31 +102,30 @@ impl Histogram {
 
     /// The upper bounds in seconds, the last one infinite, with how many were so long or shorter; and the sum in seconds.
     pub(super) fn cumulative(&self) -> (Vec<(f64, u64)>, f64) {
-        let bounds = self.bounds.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let mut count = 0;
-        let up_to = bounds.zip(self.buckets.iter().chain([&self.beyond])).map(|(bound, bucket)| {
-            count += bucket.load(Relaxed);
+        let up_to = self.counted().map(|(bound, n)| {
+            count += n;
             (bound, count)
         });
-        (up_to.collect(), seconds(self.sum.load(Relaxed)))
+        (up_to.collect(), self.sum())
     }
 
     /// Writes the classic buckets, in seconds.
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        let mut count = 0;
-        let mut read = |bucket: &AtomicU64| {
-            let n = bucket.load(Relaxed);
-            count += n;
-            n
-        };
-        let mut buckets: Vec<(f64, u64)> = self
-            .bounds
-            .iter()
-            .zip(&self.buckets)
-            .map(|(bound, bucket)| (seconds(*bound), read(bucket)))
-            .collect();
-        buckets.push((f64::INFINITY, read(&self.beyond)));
-        encoder.encode_histogram::<NoLabelSet>(seconds(self.sum.load(Relaxed)), count, &buckets, None)
+        let buckets: Vec<_> = self.counted().collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum(), count, &buckets, None)
+    }
+
+    /// The upper bounds in seconds, the last one infinite, with what is in their own buckets.
+    fn counted(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = self.bounds.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().chain([&self.beyond]).map(|bucket| bucket.load(Relaxed)))
+    }
+
+    /// The sum in seconds.
+    fn sum(&self) -> f64 {
+        seconds(self.sum.load(Relaxed))
     }
 }
 

@@ -126,8 +126,7 @@ impl App {
         let credentials = Arc::new(opened.map_err(BindError::Credentials)?);
         let clock = Arc::new(Clock::system());
         let vendors_origin = settings.upstream.origin.clone();
-        let origin = &settings.upstream.origin;
-        let origin = format!("{}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
+        let origin = settings.upstream.origin.to_string().to_ascii_lowercase();
         let link = match &settings.replicas {
             Some(replicas) => Some(link(replicas, &origin, &clock).await?),
             None => None,

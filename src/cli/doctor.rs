@@ -88,8 +88,7 @@ async fn examine(args: &Args, settings: Settings) -> io::Result<Vec<Finding>> {
     let credentials = Arc::new(opened.map_err(io::Error::other)?);
     let selected = credentials.select(args.workspace_id.as_deref().map(str::as_bytes));
     let workspace = selected.ok_or_else(|| io::Error::other("no such workspace is configured"))?;
-    let origin = format!("{}://{}", upstream.origin.scheme, upstream.origin.authority);
-    let mut findings = vec![Finding::settings(&origin, credentials.name(workspace))];
+    let mut findings = vec![Finding::settings(&upstream.origin, credentials.name(workspace))];
     if let Some(source) = sources.get(usize::from(workspace.0)) {
         findings.push(Finding::key(mode(source)));
     }

@@ -134,7 +134,7 @@ fn target(seen: &Seen<'_>) -> Vec<(&'static str, Value)> {
     if let Some(key) = seen.key {
         let target = key.path_and_query();
         let path = target.split('?').next().unwrap_or_default();
-        attributes.push(("url.full", Value::Text(format!("{scheme}://{authority}{path}"))));
+        attributes.push(("url.full", Value::Text(format!("{}{path}", seen.vendor))));
     }
     attributes
 }

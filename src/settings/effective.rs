@@ -12,7 +12,7 @@ use super::{
     REDACTED, address,
     reader::Checked,
     table::{self, SETTINGS},
-    units, url,
+    units,
     values::Values,
 };
 use crate::{
@@ -161,7 +161,7 @@ fn render(value: &Checked) -> String {
         Checked::Hosts(AllowedHosts::Any) => list(["*".to_owned()]),
         Checked::Hosts(AllowedHosts::Names(names)) => list(names.iter().cloned()),
         Checked::Texts(texts) => list(texts.iter().cloned()),
-        Checked::Origin(origin) => quote(&url::render(origin)),
+        Checked::Origin(origin) => quote(&origin.to_string()),
         Checked::SharedUrl(url) => quote(&url.redacted()),
     }
 }

@@ -88,11 +88,6 @@ pub(super) fn loopback_port(origin: &Origin) -> Option<u16> {
     here.then(|| origin.authority.port_u16().unwrap_or(usual))
 }
 
-/// Writes an origin.
-pub(super) fn render(origin: &Origin) -> String {
-    format!("{}://{}", origin.scheme, origin.authority)
-}
-
 /// Where Redis is, perhaps with a password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct SharedUrl(String);
@@ -208,7 +203,7 @@ mod tests {
         for (text, expected) in table {
             let read = base_url(text);
             assert_eq!(
-                read.as_ref().map(render).map_err(|(wrong, _)| *wrong),
+                read.as_ref().map(ToString::to_string).map_err(|(wrong, _)| *wrong),
                 expected.map(str::to_owned),
                 "{text:?}"
             );

@@ -63,6 +63,12 @@ pub struct Origin {
     pub authority: http::uri::Authority,
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
 /// The `upstream.*` settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -11,7 +11,7 @@ use crate::{
     call::CallId,
     clock::UnixMillis,
     lookup::record::{self, Reading},
-    upstream::{error::UpstreamError, vendor::VendorAnswer},
+    upstream::{Origin, error::UpstreamError, vendor::VendorAnswer},
 };
 
 /// Clocks may differ by this much before it matters: times in `retry-after` and in records are read by them.
@@ -70,7 +70,7 @@ impl Finding {
     }
 
     /// About the settings, which were read without a problem.
-    pub(super) fn settings(origin: &str, workspace: &str) -> Self {
+    pub(super) fn settings(origin: &Origin, workspace: &str) -> Self {
         right(format!("settings: workspace {workspace}, vendor {origin}"))
     }
 

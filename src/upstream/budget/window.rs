@@ -32,8 +32,7 @@ impl Name {
     /// Of the key with this digest at this vendor: another vendor that was given the same key counts for itself.
     #[must_use]
     pub fn of(origin: &Origin, key: [u8; 16]) -> Self {
-        let vendor =
-            format!("callgate budget 2 {}://{}", origin.scheme, origin.authority).to_ascii_lowercase();
+        let vendor = format!("callgate budget 2 {origin}").to_ascii_lowercase();
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&key);
         context.update(vendor.as_bytes());

@@ -58,14 +58,9 @@ fn call_id(text: &str) -> Result<CallId, &'static str> {
 /// Runs the command.
 #[must_use]
 pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
-    let loaded = match Settings::load(&args.files.config, env) {
+    let loaded = match process::settings(&args.files, env) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            for problem in problems {
-                let _ = process::fail(&problem, BAD_CONFIGURATION);
-            }
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(status) => return status,
     };
     process::keep_from_dumps();
     let findings = match process::run_to_end(examine(args, loaded.settings)).flatten() {

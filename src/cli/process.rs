@@ -1,4 +1,5 @@
-//! What every command needs of its process: a runtime, a log, signals, and limits that keep a key out of dumps.
+//! What every command needs of its process: settings, a runtime, a log, signals, and limits that keep a key out of
+//! dumps.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +10,10 @@ use std::{
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::{BAD_CONFIGURATION, Files};
 use crate::{
     drain::Signals,
+    settings::{Loaded, Settings},
     telemetry::{self, Format, Telemetry},
 };
 
@@ -19,6 +22,19 @@ pub(super) fn fail(what: &dyn std::fmt::Display, status: u8) -> ExitCode {
     // Nobody is left to tell if this fails; the status says it still.
     let _ = writeln!(io::stderr(), "callgate: {what}");
     ExitCode::from(status)
+}
+
+/// Reads the settings of a command.
+///
+/// # Errors
+/// The status, once standard error has every problem on a line of its own.
+pub(super) fn settings(files: &Files, env: &BTreeMap<String, String>) -> Result<Loaded, ExitCode> {
+    Settings::load(&files.config, env).map_err(|problems| {
+        for problem in problems {
+            let _ = fail(&problem, BAD_CONFIGURATION);
+        }
+        ExitCode::from(BAD_CONFIGURATION)
+    })
 }
 
 /// Runs a command to its end on a runtime of its own. What then still blocks a thread, such as the look-up of a name
@@ -46,7 +62,7 @@ pub(super) fn block_on(
     let settings = telemetry::Settings { format: Format::Auto, level: "info".to_owned(), hits: 1.0 };
     let _log = match log(&settings, env) {
         Ok(log) => log,
-        Err(error) => return fail(&error, super::BAD_CONFIGURATION),
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
     match run_to_end(command).flatten() {
         Ok(()) => ExitCode::SUCCESS,

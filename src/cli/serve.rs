@@ -18,14 +18,9 @@ use crate::{
 /// Runs the gateway.
 #[must_use]
 pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
-    let loaded = match Settings::load(&args.config, env) {
+    let loaded = match process::settings(args, env) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            for problem in problems {
-                let _ = process::fail(&problem, BAD_CONFIGURATION);
-            }
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(status) => return status,
     };
     // Before the first thread: nobody else may have a say in what these descriptors are.
     let sockets = match inherited::take(env, loaded.settings.listen.allow_non_loopback) {

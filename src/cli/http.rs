@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::Incoming,
@@ -49,20 +49,12 @@ impl Client {
         path: &str,
         fields: &[(&'static str, &str)],
     ) -> io::Result<Response<Bytes>> {
-        let mut request = Request::get(path).header(header::HOST, HeaderValue::from_static("localhost"));
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::default()).map_err(io::Error::other)?;
         let exchange = async {
-            self.0.ready().await?;
-            let (head, body) = self.0.send_request(request).await?.into_parts();
-            Ok::<_, hyper::Error>(Response::from_parts(head, body.collect().await?.to_bytes()))
+            let (head, body) = self.ask(Method::GET, path, fields, Bytes::new()).await?.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?;
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
-        match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(answer) => answer.map_err(io::Error::other),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        in_time(exchange).await
     }
 
     /// Sends a `POST` of this body, and hands over the answer as it begins: how long the rest takes is not for us to say.
@@ -72,20 +64,29 @@ impl Client {
         fields: &[(&'static str, &str)],
         body: Bytes,
     ) -> io::Result<Response<Incoming>> {
-        let mut request = Request::post(path).header(header::HOST, HeaderValue::from_static("localhost"));
+        in_time(self.ask(Method::POST, path, fields, body)).await
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        fields: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> io::Result<Response<Incoming>> {
+        let mut request = Request::builder().method(method).uri(path);
+        request = request.header(header::HOST, HeaderValue::from_static("localhost"));
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body)).map_err(io::Error::other)?;
-        let exchange = async {
-            self.0.ready().await?;
-            self.0.send_request(request).await
-        };
-        match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(answer) => answer.map_err(io::Error::other),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        self.0.ready().await.map_err(io::Error::other)?;
+        self.0.send_request(request).await.map_err(io::Error::other)
     }
+}
+
+async fn in_time<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Reads an address as the settings write it.

@@ -1,11 +1,16 @@
 //! What a call is to the gateway: its id, the vendor's API version, and the cache key made of them.
 //!
 //! Everything here is pure and small enough to be copied along the line of a request. It knows nothing of HTTP
-//! beyond the alphabet of an id, and nothing of what the body of a record says: that is [`crate::lookup::record`].
+//! beyond the alphabet of an id and the name of a field, and nothing of what the body of a record says: that is
+//! [`crate::lookup::record`].
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderName;
 use smallvec::SmallVec;
+
+/// The field that names a workspace, in callers' requests as in those to the vendor.
+pub const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// The id of a call, as it stands in the raw bytes of a request target: 1 to 128 of `[A-Za-z0-9_-]`.
 ///

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::{Allowed, Parts, Refused, X_WORKSPACE_ID, body};
+use super::{Allowed, Parts, Refused, body};
 use crate::{
-    call::CallId,
+    call::{CallId, X_WORKSPACE_ID},
     clock::UnixMillis,
     downstream::socket::Peer,
     outcome::{ErrorCode, Refusal, Tier},

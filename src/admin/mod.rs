@@ -17,7 +17,7 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::{sync::watch, time::Instant};
 
@@ -42,8 +42,6 @@ use crate::{
     trace::{Trace, X_REQUEST_ID},
     upstream::credentials::Credentials,
 };
-
-const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// The operators' endpoint. A clone is the same endpoint.
 #[derive(Clone)]

@@ -19,9 +19,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Allowed, Parts, Refused, X_WORKSPACE_ID, body};
+use super::{Allowed, Parts, Refused, body};
 use crate::{
-    call::WorkspaceIndex,
+    call::{WorkspaceIndex, X_WORKSPACE_ID},
     downstream::{body::Content, socket::Peer},
     outcome::{ErrorCode, Refusal},
 };

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ use super::{
     span,
 };
 use crate::{
-    call::CacheKey,
+    call::{CacheKey, X_WORKSPACE_ID},
     clock::Clock,
     lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
     metrics::{
@@ -37,8 +37,6 @@ use crate::{
     trace::{Sampled as Traced, Trace, X_REQUEST_ID},
     upstream::{Origin, credentials::Credentials},
 };
-
-const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// What nginx writes for a caller who left before the answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

@@ -26,12 +26,12 @@ use super::{
     vendor::{Attempt, Source, Vendor, VendorAnswer},
 };
 use crate::{
+    call::X_WORKSPACE_ID,
     trace::{TRACEPARENT, X_REQUEST_ID},
     trust::{self, Roots},
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("callgate/", env!("CARGO_PKG_VERSION")));
 

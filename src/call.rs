@@ -23,6 +23,9 @@ impl CallId {
     /// The longest id that is accepted, in bytes.
     pub const MAX_LEN: usize = 128;
 
+    /// What an id is, for those who are told that theirs is none.
+    pub const FORM: &str = "an id is 1 to 128 of the letters, the digits, - and _";
+
     /// Reads an id from undecoded bytes; `None` where they are no id.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {

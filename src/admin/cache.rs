@@ -59,8 +59,7 @@ fn asked<B>(parts: &Parts, request: &Request<B>, id: Option<&str>) -> Result<Ask
     };
     let Some(id) = id else { return Ok(Asked::Forget(Erasure::All(workspace))) };
     let Some(id) = CallId::parse(id.as_bytes()) else {
-        let detail = "an id is 1 to 128 of the letters, the digits, - and _";
-        return Err(Refusal::new(ErrorCode::InvalidCallId, detail).into());
+        return Err(Refusal::new(ErrorCode::InvalidCallId, CallId::FORM).into());
     };
     let erasure = Erasure::Call(workspace, id.clone());
     let forget = request.method() == http::Method::DELETE;

@@ -52,7 +52,7 @@ pub struct Args {
 }
 
 fn call_id(text: &str) -> Result<CallId, &'static str> {
-    CallId::parse(text.as_bytes()).ok_or("an id is 1 to 128 of the letters, the digits, - and _")
+    CallId::parse(text.as_bytes()).ok_or(CallId::FORM)
 }
 
 /// Runs the command.

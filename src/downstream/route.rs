@@ -91,8 +91,7 @@ fn resource(path: &Path<'_>, query: &str, rules: QueryRules<'_>) -> Result<Route
     match *path {
         Path::Call(version, id) => {
             let Some(id) = CallId::parse(id.as_bytes()) else {
-                let detail = "an id is 1 to 128 of the letters, the digits, - and _";
-                return Err(Refusal::new(ErrorCode::InvalidCallId, detail));
+                return Err(Refusal::new(ErrorCode::InvalidCallId, CallId::FORM));
             };
             let query = canonical(query, rules.ignored, |name| rules.forwarded.iter().any(|f| f == name))?;
             Ok(Route { version, resource: Resource::Call(id, query) })

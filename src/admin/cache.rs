@@ -8,10 +8,10 @@
 //! over: who takes `/cache?id=…` for a call would lose everything.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response};
 use serde::Serialize;
 
-use super::{Allowed, Parts, Refused, body};
+use super::{Allowed, Parts, Refused, json, without_query};
 use crate::{
     call::{CallId, X_WORKSPACE_ID},
     clock::UnixMillis,
@@ -19,8 +19,6 @@ use crate::{
     outcome::{ErrorCode, Refusal, Tier},
     store::{Erasure, Found},
 };
-
-const JSON: &str = "application/json";
 
 const ENTRY: Allowed = Allowed("DELETE, GET, HEAD");
 const ALL: Allowed = Allowed("DELETE");
@@ -45,9 +43,7 @@ pub(super) fn understand<B>(parts: &Parts, request: &Request<B>) -> Option<Resul
 fn asked<B>(parts: &Parts, request: &Request<B>, id: Option<&str>) -> Result<Asked, Refused> {
     let allowed = if id.is_some() { ENTRY } else { ALL };
     allowed.check(request.method())?;
-    if request.uri().query().is_some() {
-        return Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into());
-    }
+    without_query(request)?;
     let selected = request.headers().get(X_WORKSPACE_ID).map(HeaderValue::as_bytes);
     let workspace = match selected {
         None => None,
@@ -160,11 +156,6 @@ async fn forget(parts: &Parts, erasure: Erasure, peer: Peer) -> Result<Response<
         );
     }
     Ok(json(&Removed { removed, pending }))
-}
-
-fn json(value: &impl Serialize) -> Response<Bytes> {
-    // Serializing strings and numbers cannot fail; an empty body would still carry the status.
-    body(StatusCode::OK, JSON, serde_json::to_vec(value).unwrap_or_default())
 }
 
 fn iso_8601(at: UnixMillis) -> Option<String> {

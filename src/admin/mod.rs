@@ -19,6 +19,7 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 
 mod cache;
@@ -42,6 +43,8 @@ use crate::{
     trace::{Trace, X_REQUEST_ID},
     upstream::credentials::Credentials,
 };
+
+const JSON: &str = "application/json";
 
 /// The operators' endpoint. A clone is the same endpoint.
 #[derive(Clone)]
@@ -236,6 +239,19 @@ impl From<Refusal> for Refused {
 
 fn no_route(detail: &'static str) -> Refused {
     Refusal::new(ErrorCode::RouteNotFound, detail).into()
+}
+
+/// Refuses a query: who takes `/cache?id=…` for a call would lose everything.
+fn without_query<B>(request: &Request<B>) -> Result<(), Refused> {
+    match request.uri().query() {
+        None => Ok(()),
+        Some(_) => Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Bytes> {
+    // Serializing strings and numbers cannot fail; an empty body would still carry the status.
+    body(StatusCode::OK, JSON, serde_json::to_vec(value).unwrap_or_default())
 }
 
 fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {

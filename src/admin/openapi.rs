@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode};
 
 use bytes::Bytes;
 
-use super::{READ, Refused, body};
+use super::{JSON, READ, Refused, body};
 
 const PATH: &str = "/openapi.json";
 
@@ -16,5 +16,5 @@ pub(super) fn answer<B>(request: &Request<B>) -> Option<Result<Response<Bytes>, 
     if request.uri().path() != PATH {
         return None;
     }
-    Some(READ.check(request.method()).map(|()| body(StatusCode::OK, "application/json", DOCUMENT)))
+    Some(READ.check(request.method()).map(|()| body(StatusCode::OK, JSON, DOCUMENT)))
 }

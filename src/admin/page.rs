@@ -15,11 +15,9 @@ use ring::digest;
 
 use bytes::Bytes;
 
-use super::{Parts, READ, Refused, body, status::Status};
-use crate::outcome::{ErrorCode, Refusal};
+use super::{JSON, Parts, READ, Refused, body, status::Status, without_query};
 
 const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
 
 /// The page, and where in it the numbers belong.
 const PAGE: &str = include_str!("page.html");
@@ -43,8 +41,10 @@ pub(super) async fn answer(parts: &Parts, request: &Request<()>) -> Option<Resul
     if let Err(refused) = READ.check(request.method()) {
         return Some(Err(refused));
     }
-    if path == "/status" && request.uri().query().is_some() {
-        return Some(Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into()));
+    if path == "/status"
+        && let Err(refused) = without_query(request)
+    {
+        return Some(Err(refused));
     }
     let numbers = Status::read(parts).await.json();
     Some(Ok(if path == "/" { page(&numbers) } else { body(StatusCode::OK, JSON, numbers) }))

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Allowed, Parts, READ, Refused, body};
+use super::{Allowed, Parts, READ, Refused, body, without_query};
 use crate::{
     downstream::{problem, socket::Peer},
     outcome::{ErrorCode, Refusal},
@@ -58,13 +58,7 @@ pub(super) fn understand<B>(request: &Request<B>) -> Option<Result<Asked, Refuse
         "/reload" => (CHANGE, Asked::Reload),
         _ => return None,
     };
-    if let Err(refused) = allowed.check(request.method()) {
-        return Some(Err(refused));
-    }
-    if request.uri().query().is_some() {
-        return Some(Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into()));
-    }
-    Some(Ok(asked))
+    Some(allowed.check(request.method()).and_then(|()| without_query(request)).map(|()| asked))
 }
 
 /// Does what is asked.
@@ -74,12 +68,7 @@ pub(super) async fn answer(parts: &Parts, asked: Asked, peer: Peer) -> Response<
         Asked::Reload => {
             tracing::info!(%peer, "an operator asks for a reload");
             match Arc::clone(&parts.configuration).reload().await {
-                // Serializing strings cannot fail; an empty body would still carry the status.
-                Ok(reloaded) => body(
-                    StatusCode::OK,
-                    "application/json",
-                    serde_json::to_vec(&reloaded).unwrap_or_default(),
-                ),
+                Ok(reloaded) => super::json(&reloaded),
                 Err(problems) => refused(parts, problems),
             }
         }

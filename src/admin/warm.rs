@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Allowed, Parts, Refused, body};
+use super::{Allowed, Parts, Refused, body, without_query};
 use crate::{
     call::{WorkspaceIndex, X_WORKSPACE_ID},
     downstream::{body::Content, socket::Peer},
@@ -109,9 +109,7 @@ pub(super) fn understand<B>(parts: &Parts, request: &Request<B>) -> Option<Resul
 
 fn asked<B>(parts: &Parts, request: &Request<B>) -> Result<Asked, Refused> {
     POST.check(request.method())?;
-    if request.uri().query().is_some() {
-        return Err(Refusal::new(ErrorCode::UnexpectedQuery, "no query is understood here").into());
-    }
+    without_query(request)?;
     let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
     if types.any(|value| !is_json(value)) {
         return Err(invalid("the content-type of a list is application/json"));

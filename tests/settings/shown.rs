@@ -47,10 +47,14 @@ fn the_effective_settings_stand_in_the_order_of_the_reference() {
 fn no_secret_is_in_any_output() {
     let url = format!("redis://user:{CANARY}@redis.test:6379/0");
     let loaded = load("", &with_key(&[("CALLGATE__CACHE__SHARED__URL", &url)]));
-    for output in [format!("{loaded:?}"), loaded.settings.effective.to_string(), format!("{:?}", loaded.settings)] {
+    for output in
+        [format!("{loaded:?}"), loaded.settings.effective.to_string(), format!("{:?}", loaded.settings)]
+    {
         assert!(!output.contains(CANARY), "{output}");
     }
-    assert!(loaded.settings.effective.as_str().contains("url = \"redis://user:[redacted]@redis.test:6379/0\""));
+    assert!(
+        loaded.settings.effective.as_str().contains("url = \"redis://user:[redacted]@redis.test:6379/0\"")
+    );
     // What was taken out is not put back in by mistake.
     let lines = refused(loaded.settings.effective.as_str(), &env(&[]));
     assert_eq!(lines.len(), 2, "{lines:#?}");

@@ -33,7 +33,7 @@
 //! - [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom.
 //! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read. [`trust`]: whose
-//!   certificates are believed.
+//!   certificates are believed. [`causes`]: an error and what it came of, in one line.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
 //! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.
@@ -61,6 +61,7 @@
 pub mod admin;
 pub mod app;
 pub mod call;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod downstream;

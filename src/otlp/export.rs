@@ -2,7 +2,6 @@
 //! is slow or gone the queue fills, and what comes then is lost.
 
 use std::{
-    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -29,6 +28,7 @@ use super::{
     message::{self, Any, ExportRequest, Resource, ResourceSpans, Scope, ScopeSpans, key_value},
 };
 use crate::{
+    causes::chain,
     clock::Clock,
     trust::{self, Roots},
 };
@@ -139,10 +139,7 @@ impl Export {
         headers.insert(header::CONTENT_TYPE, PROTOBUF);
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.extend(self.settings.headers.clone());
-        let answer = self.client.request(request).await.map_err(|error| {
-            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            format!("{error}{source}")
-        })?;
+        let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
         let status = answer.status();
         // Read to its end, so that the connection can serve again.
         let _ = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;

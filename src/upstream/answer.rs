@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     credentials::ApiKey,
     decode,
-    error::{UpstreamError, chain},
+    error::UpstreamError,
     vendor::{Attempt, VendorAnswer},
 };
-use crate::clock::UnixMillis;
+use crate::{causes::chain, clock::UnixMillis};
 
 /// How long the body of a 429 may take to come.
 const LIMITED_PATIENCE: Duration = Duration::from_secs(1);

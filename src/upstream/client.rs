@@ -22,11 +22,12 @@ use tokio::time::Instant;
 use super::{
     Settings, answer,
     connect::{Connector, Line},
-    error::{UpstreamError, chain},
+    error::UpstreamError,
     vendor::{Attempt, Source, Vendor, VendorAnswer},
 };
 use crate::{
     call::X_WORKSPACE_ID,
+    causes::chain,
     trace::{TRACEPARENT, X_REQUEST_ID},
     trust::{self, Roots},
 };

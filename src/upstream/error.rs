@@ -124,19 +124,3 @@ impl From<UpstreamError> for Refusal {
         Self::new(error.code(), error.detail()).because(error.to_string())
     }
 }
-
-/// An error and its sources in one line, for the log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // Wrappers often repeat what they wrap.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = cause.source();
-    }
-    line
-}

@@ -19,7 +19,7 @@ use crate::{
         BindAddress, Limits, accept,
         handler::{self, Internal},
         listener::{Handed, Listener, LocalAddress},
-        sampled::Sampled,
+        sampler::Sampler,
         stage::Stage,
     },
     drain::{self, Ended, Gate, Signals},
@@ -158,7 +158,7 @@ impl App {
         let lookup = Arc::new(Lookup::new(settings.lookup, store, upstream, Arc::clone(&clock)));
         let readiness = Arc::new(Readiness::new(Arc::clone(&credentials), Arc::clone(&lookup)));
 
-        let hits = Arc::new(Sampled::new(settings.log.hits));
+        let hits = Arc::new(Sampler::new(settings.log.hits));
         let reloader = {
             let (lookup, credentials) = (Arc::clone(&lookup), Arc::clone(&credentials));
             Arc::new(Reloader::new(in_force, lookup, credentials, Arc::clone(&hits)))

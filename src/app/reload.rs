@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     admin::reload::{Configuration, Reloaded},
-    downstream::sampled::Sampled,
+    downstream::sampler::Sampler,
     lookup::Lookup,
     settings::{Loaded, Problem, Settings},
     telemetry::Control,
@@ -41,7 +41,7 @@ pub struct Reloader {
     turn: Arc<Semaphore>,
     lookup: Arc<Lookup>,
     credentials: Arc<Credentials>,
-    hits: Arc<Sampled>,
+    hits: Arc<Sampler>,
 }
 
 impl Reloader {
@@ -49,7 +49,7 @@ impl Reloader {
         settings: Settings,
         lookup: Arc<Lookup>,
         credentials: Arc<Credentials>,
-        hits: Arc<Sampled>,
+        hits: Arc<Sampler>,
     ) -> Self {
         let (in_force, turn) = (ArcSwap::from_pointee(settings), Arc::new(Semaphore::new(1)));
         Self { in_force, sources: OnceLock::new(), turn, lookup, credentials, hits }

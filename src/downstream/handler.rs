@@ -20,7 +20,7 @@ use super::{
     directives, guard, prefer, problem,
     reply::{self, Conditions},
     route::{self, QueryRules, Route},
-    sampled::Sampled,
+    sampler::Sampler,
     socket::Peer,
     span,
 };
@@ -34,7 +34,7 @@ use crate::{
     },
     otlp::Spans,
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
-    trace::{Sampled as Traced, Trace, X_REQUEST_ID},
+    trace::{Sampled, Trace, X_REQUEST_ID},
     upstream::{Origin, credentials::Credentials},
 };
 
@@ -63,7 +63,7 @@ pub struct Parts {
     /// The latest requests, for the status page.
     pub latest: Arc<Latest>,
     /// `log.hits`: the share of hits that get a line.
-    pub hits: Arc<Sampled>,
+    pub hits: Arc<Sampler>,
     /// Where spans go, if anywhere.
     pub spans: Option<Spans>,
     /// Where the vendor is, as spans say it.
@@ -248,7 +248,7 @@ struct Visit {
     /// `lookup.client_max_age`, as it was when the request came.
     client_max_age: Duration,
     /// Its trace, where a span is to be exported.
-    sampled: Option<Traced>,
+    sampled: Option<Sampled>,
     /// What was asked for, once that is understood.
     ask: Option<CacheKey>,
     /// How long the caller is ready to wait for a call to be over.

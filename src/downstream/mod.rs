@@ -12,7 +12,7 @@ pub mod prefer;
 pub mod problem;
 pub mod reply;
 pub mod route;
-pub mod sampled;
+pub mod sampler;
 pub mod socket;
 mod span;
 pub mod stage;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A share of what happens, picked by chance.
 #[derive(Debug)]
-pub struct Sampled(AtomicU64);
+pub struct Sampler(AtomicU64);
 
-impl Sampled {
+impl Sampler {
     /// A share from 0.0 to 1.0.
     #[must_use]
     pub fn new(share: f64) -> Self {
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn all_or_none_is_picked_without_chance_and_a_change_counts_at_once() {
-        let sampled = Sampled::new(1.0);
-        assert!((0..1_000).all(|_| sampled.picks()));
-        sampled.change(0.0);
-        assert!(!(0..1_000).any(|_| sampled.picks()));
+        let sampler = Sampler::new(1.0);
+        assert!((0..1_000).all(|_| sampler.picks()));
+        sampler.change(0.0);
+        assert!(!(0..1_000).any(|_| sampler.picks()));
     }
 }

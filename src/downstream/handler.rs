@@ -25,7 +25,7 @@ use super::{
     span,
 };
 use crate::{
-    call::{CacheKey, X_WORKSPACE_ID},
+    call::{CacheKey, CallId, X_WORKSPACE_ID},
     clock::Clock,
     lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
     metrics::{
@@ -255,11 +255,30 @@ struct Visit {
     patience: Option<Duration>,
 }
 
+impl Visit {
+    /// The call's id, where one was asked for.
+    fn call_id(&self) -> Option<&str> {
+        self.ask.as_ref().and_then(CacheKey::call_id).map(CallId::as_str)
+    }
+
+    /// Who asks, as the caller says itself.
+    fn agent(&self) -> Option<&str> {
+        self.head.headers.get(header::USER_AGENT)?.to_str().ok()
+    }
+}
+
 /// What became of a request, as far as the log wants to know it.
 struct What<'a> {
     outcome: &'a Outcome,
     timing: Timing,
     refusal: Option<&'a Refusal>,
+}
+
+impl What<'_> {
+    /// Why, where that is worth a word.
+    fn reason(&self) -> Option<&'static str> {
+        self.refusal.map(|refusal| refusal.code.as_str()).or_else(|| self.outcome.reason())
+    }
 }
 
 /// Writes a caller down who leaves before the answer.
@@ -285,23 +304,21 @@ impl Drop for Departure<'_> {
 /// A request, as far as the status page shows it.
 #[cold]
 fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest::Request {
-    let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     latest::Request {
         at: visit.started,
         route: visit.label,
-        id: visit.ask.as_ref().and_then(CacheKey::call_id).map(|id| id.as_str().to_owned()),
+        id: visit.call_id().map(str::to_owned),
         cache: what.outcome.label(),
-        reason: what.refusal.map(|r| r.code.as_str()).or_else(|| what.outcome.reason()),
+        reason: what.reason(),
         status,
         took,
-        agent: agent.map(latest::shortened),
+        agent: visit.agent().map(latest::shortened),
     }
 }
 
 /// The line of a request.
 fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration) {
-    let agent = visit.head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    let agent = agent.map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
+    let agent = visit.agent().map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
     let asked = what.timing != Timing::default();
     tracing::info!(
         target: "callgate::access",
@@ -309,9 +326,9 @@ fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration
         agent,
         method = visit.head.method.as_str(),
         route = visit.label.as_str(),
-        id = visit.ask.as_ref().and_then(CacheKey::call_id).map(|id| id.as_str()),
+        id = visit.call_id(),
         cache = what.outcome.label().as_str(),
-        reason = what.refusal.map(|r| r.code.as_str()).or_else(|| what.outcome.reason()),
+        reason = what.reason(),
         cause = what.refusal.and_then(|r| r.cause.as_deref()),
         status,
         duration_ms = millis(took),

@@ -103,9 +103,8 @@ fn read(list: &Path) -> io::Result<String> {
 
 /// The ids in a text, one a line, without blank lines and comments.
 fn ids(text: &str) -> Vec<&str> {
-    let id = |line: &'_ str| line.split('#').next().map_or(0, str::len);
     let lines = text.trim_start_matches('\u{feff}').lines();
-    lines.map(|line| line[..id(line)].trim()).filter(|id| !id.is_empty()).collect()
+    lines.filter_map(|line| line.split('#').next()).map(str::trim).filter(|id| !id.is_empty()).collect()
 }
 
 /// Sends the list and reads to the end. Whether everything went well.

@@ -32,7 +32,11 @@ use crate::{
     store::{self, DiskSettings, Erasures, Namespace, Seal, Store, Terms},
     upstream::{
         Upstream,
-        budget::{self, Ties, journal::Journal, window::Window},
+        budget::{
+            Ties,
+            journal::Journal,
+            window::{self, Window},
+        },
         client::HttpVendor,
         credentials::Credentials,
         vendor::Vendor,
@@ -50,7 +54,7 @@ pub use reload::{Reloader, Sources};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What is published among the replicas, and listened to.
-const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, budget::shared::CHANNEL];
+const CHANNELS: &[&str] = &[store::ERASED, store::LANDED, window::LEFT];
 
 /// What the gateway finds around it.
 #[derive(Debug, Default)]

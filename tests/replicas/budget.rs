@@ -10,8 +10,7 @@ use callgate::{
         budget::{
             Lane, Settings, Ties,
             gate::{Gate, Group, Permit, Report},
-            shared::CHANNEL,
-            window::{Name, Window},
+            window::{LEFT, Name, Window},
         },
     },
 };
@@ -49,7 +48,7 @@ impl Replica {
     /// With the key of this budget.
     async fn start_with(redis: &Redis, budget: Name) -> Self {
         let clock = Arc::new(Clock::system());
-        let link = Link::open(&settings(&redis.url(), AMPLE), "test", &[CHANNEL], clock).await;
+        let link = Link::open(&settings(&redis.url(), AMPLE), "test", &[LEFT], clock).await;
         let link = link.expect("settings that may work");
         let settings = Settings {
             requests_per_minute: LIMIT,

@@ -36,9 +36,6 @@ const PROBED: Script = script!("lua/probed.lua");
 /// How many departures are told at once: Redis does nothing else meanwhile.
 const AT_ONCE: usize = 256;
 
-/// The channel on which [`Link::news`] has to listen: see [`Left::said`].
-pub const CHANNEL: &str = LEFT;
-
 /// Where a budget lies: its slots, its pause, and who has told what it knows.
 fn keys(link: &Link, budget: Name) -> Vec<Vec<u8>> {
     ["slots", "pause", "told"]
@@ -48,7 +45,7 @@ fn keys(link: &Link, budget: Name) -> Vec<Vec<u8>> {
 
 /// The arguments that every script begins with.
 fn arguments(link: &Link, budget: Name, aloft: Duration) -> Vec<Vec<u8>> {
-    let channel = link.name("channel", CHANNEL.as_bytes());
+    let channel = link.name("channel", LEFT.as_bytes());
     vec![channel, budget.to_string().into_bytes(), millis(aloft + MINUTE)]
 }
 

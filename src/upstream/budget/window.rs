@@ -21,7 +21,7 @@ use crate::{
     upstream::Origin,
 };
 
-/// The channel on which it is said what is left.
+/// The channel on which it is said what is left, and to which the link has to listen: see [`Left::said`].
 pub const LEFT: &str = "left";
 
 /// What the budget of one API key is called where others can read it: a digest, which tells nothing of the key.

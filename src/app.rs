@@ -262,9 +262,10 @@ impl App {
     pub async fn run(self, signals: &mut impl Signals) -> Ended {
         let (callers, operators) = (watch::Sender::new(Stage::Open), watch::Sender::new(Stage::Open));
         let served = self.internal.serve(callers.subscribe());
-        let watched =
-            join(self.admin.serve(operators.subscribe()), self.scraping.serve(operators.subscribe()));
-        let watched = tokio::spawn(watched);
+        let mut watched = tokio::spawn(join(
+            self.admin.serve(operators.subscribe()),
+            self.scraping.serve(operators.subscribe()),
+        ));
         let lookup = Arc::clone(&self.lookup);
         // What the other replicas say, of the budget and of what is to be forgotten.
         let attending = Arc::clone(&self.lookup);
@@ -275,10 +276,9 @@ impl App {
         });
         let gate = Stages { readiness: self.readiness, lookup: self.lookup, callers };
         let ended = drain::conduct(&self.drain, &gate, signals, served).await;
-        // A warm-up has a last line to say, which takes no time; and an answer is worth waiting for; a scraper's
-        // connection is not.
+        // Who warms calls up is to read the last line, and who reads an answer the rest of it; neither takes long. A
+        // connection that somebody merely holds open is not waited for.
         operators.send_replace(Stage::Draining);
-        let mut watched = watched;
         if ended == Ended::Cut || timeout(LAST_WORDS, &mut watched).await.is_err() {
             operators.send_replace(Stage::Cut);
             let _ = watched.await;

@@ -1,8 +1,9 @@
 //! Serves one connection: hyper between the socket and a [`Handler`], the watchdog beside it.
 //!
 //! Knows HTTP's framing and its versions, not what is asked. Promises: every request that is understood gets the
-//! handler's answer, also one that comes as the gateway is about to end; a request with a body ends the connection; a caller that hangs up ends what its request started;
-//! a connection whose time is up ends without a word, as nginx does it.
+//! handler's answer, also one that comes as the gateway is about to end; a request with a body ends the connection; a
+//! caller that hangs up ends what its request started; a connection whose time is up ends without a word, as nginx does
+//! it.
 
 use std::{
     convert::Infallible,

@@ -10,8 +10,11 @@
 //! | `direction`, `callType` | this one |
 //! | `search` | those with it, in any case, in an id, the room, a number or the summary |
 //! | `callIds` | a JSON array of ids of either kind: these |
-//! | `dateRange` | a JSON object: begun from `startDate` (or `start`, `from`) to `endDate` (`end`, `to`), both inclusive; each an ISO 8601 time or date (UTC; an end date is the whole day) or Unix seconds; other members are ignored |
+//! | `dateRange` | a JSON object: begun from `startDate` (or `start`, `from`) to `endDate` (`end`, `to`) |
 //! | `postAnalysis` | a JSON object: settled calls whose `analyzedData` has these members with these values |
+//!
+//! The ends of a range belong to it; each is an ISO 8601 time or date (UTC; an end date is the whole day) or Unix
+//! seconds. Other members of its object are ignored.
 //!
 //! Unknown parameters are ignored, an empty value is none, and of a repeated parameter the last counts. What cannot be
 //! read is an error in words. This file knows nothing of HTTP.

@@ -18,11 +18,11 @@
 //! in the last minute, so the same is true of the vendor.
 //!
 //! Assumed: that all have the same limit (one that is changed at run time has to be changed at each, and counts once it
-//! is) and see the same number of replicas (or `budget.replicas_fallback` says it);
-//! that they had heard the same last word; that Redis is gone for all of them or for none, and back for all within
-//! `settling` of the first. A Redis that refuses the scripts is as good as gone, and refuses them for all alike; one that loses what it was told, while it is
-//! there, grants nothing to a replica before that has told it again, which is a loss and a return to each. A replica that alone is cut off from Redis, while the others go on with it, may send its
-//! share on top of what they send.
+//! is) and see the same number of replicas (or `budget.replicas_fallback` says it); that they had heard the same last
+//! word; that Redis is gone for all of them or for none, and back for all within `settling` of the first. A Redis that
+//! refuses the scripts is as good as gone, and refuses them for all alike; one that loses what it was told, while it is
+//! there, grants nothing to a replica before that has told it again, which is a loss and a return to each. A replica
+//! that alone is cut off from Redis, while the others go on with it, may send its share on top of what they send.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::gateway::{
     world::ID,
 };
 
-use super::world::{Disk, lines};
+use super::world::{Disk, Gateway, lines};
 
 const OFF: &str = "calls are no longer kept on disk";
 
@@ -69,12 +69,8 @@ impl Drop for Small<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_turns_the_tier_off_and_not_the_service() {
-    let disk = Disk::before(|seen| Play::Send(ok(large(seen.id())))).await;
-    let mounted = disk.file().parent().expect("a directory").to_owned();
-    let Some(small) = Small::mount(&mounted) else { return };
-    let mut gateway = disk.start().await;
+/// Keeps [`ID`] and then calls from number 0 on, until the disk is full and the tier goes off. How many there were.
+async fn fill(gateway: &mut Gateway) -> usize {
     gateway.fetches(ID).await;
     gateway.holds(1).await;
     let mut n = 0;
@@ -83,6 +79,16 @@ async fn a_full_disk_turns_the_tier_off_and_not_the_service() {
         n += 1;
     }
     gateway.process.says(OFF).await;
+    n
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_turns_the_tier_off_and_not_the_service() {
+    let disk = Disk::before(|seen| Play::Send(ok(large(seen.id())))).await;
+    let mounted = disk.file().parent().expect("a directory").to_owned();
+    let Some(small) = Small::mount(&mounted) else { return };
+    let mut gateway = disk.start().await;
+    let n = fill(&mut gateway).await;
     for n in n..n + 50 {
         gateway.fetches(&id(n)).await;
     }
@@ -113,14 +119,7 @@ async fn what_is_gone_while_the_tier_is_off_does_not_come_back() {
     let mounted = disk.file().parent().expect("a directory").to_owned();
     let Some(_small) = Small::mount(&mounted) else { return };
     let mut gateway = disk.start_with(&disk.file(), &[("CALLGATE__LOOKUP__FINAL_TTL", "1ms")]).await;
-    gateway.fetches(ID).await;
-    gateway.holds(1).await;
-    let mut n = 0;
-    while gateway.counts().await["entries"] != Some(0) {
-        gateway.fetches(&id(n)).await;
-        n += 1;
-    }
-    gateway.process.says(OFF).await;
+    fill(&mut gateway).await;
     assert!(disk.file().exists());
     assert_eq!(gateway.call(ID).await.status, 404);
     gateway.process.says("the file of kept calls is deleted").await;
@@ -134,14 +133,7 @@ async fn what_is_forgotten_while_the_tier_is_off_does_not_come_back() {
     let mounted = disk.file().parent().expect("a directory").to_owned();
     let Some(_small) = Small::mount(&mounted) else { return };
     let mut gateway = disk.start().await;
-    gateway.fetches(ID).await;
-    gateway.holds(1).await;
-    let mut n = 0;
-    while gateway.counts().await["entries"] != Some(0) {
-        gateway.fetches(&id(n)).await;
-        n += 1;
-    }
-    gateway.process.says(OFF).await;
+    fill(&mut gateway).await;
     assert!(disk.file().exists());
     assert_eq!(gateway.operate("DELETE", &format!("/cache/{ID}")).await.json()["removed"], 1);
     assert!(!disk.file().exists(), "before it is answered");

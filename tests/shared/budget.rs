@@ -1,6 +1,6 @@
 //! One budget for all replicas, counted at the vendor: whoever is killed, started, or left without Redis.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use callgate::sandbox::{Config, Handle, Sandbox};
 use futures_util::future::join_all;
@@ -22,7 +22,7 @@ use crate::{
 const PLAN: usize = 60;
 
 /// A vendor that holds callers to its plan.
-async fn vendor() -> (Handle, std::net::SocketAddr) {
+async fn vendor() -> (Handle, SocketAddr) {
     let config = Config { calls: 500, latency: Duration::ZERO, rate_limit: PLAN as u32, ..Config::default() };
     let sandbox = Sandbox::bind(config, ([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let (handle, address) = (sandbox.handle(), sandbox.local_addr());
@@ -30,7 +30,7 @@ async fn vendor() -> (Handle, std::net::SocketAddr) {
     (handle, address)
 }
 
-async fn replica(redis: &Redis, vendor: std::net::SocketAddr) -> Program {
+async fn replica(redis: &Redis, vendor: SocketAddr) -> Program {
     let mut command = serving(vendor);
     let plan = Config::default();
     command
@@ -39,6 +39,17 @@ async fn replica(redis: &Redis, vendor: std::net::SocketAddr) -> Program {
         .env("CALLGATE__CACHE__SHARED__URL", redis.url())
         .env("CALLGATE__CACHE__SHARED__TIMEOUT", "2s");
     Program::start(command).await
+}
+
+/// A vendor with its address, and three replicas before it.
+async fn three() -> (Handle, SocketAddr, Redis, Vec<Program>) {
+    let (vendor, address) = vendor().await;
+    let redis = Redis::start();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(replica(&redis, address).await);
+    }
+    (vendor, address, redis, replicas)
 }
 
 /// Asks for all of these at once.
@@ -67,12 +78,7 @@ async fn three_replicas_never_send_more_than_the_plan_allows() {
     if !available() {
         return;
     }
-    let (vendor, address) = vendor().await;
-    let mut redis = Redis::start();
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(&redis, address).await);
-    }
+    let (vendor, address, mut redis, mut replicas) = three().await;
     let ids = vendor.settled_ids();
     let mut fresh = ids.chunks(70);
     let mut take = || fresh.next().expect("enough").to_vec();
@@ -165,12 +171,7 @@ async fn a_redis_that_ends_and_comes_back_empty_in_the_middle_of_a_rush_lets_no_
     if !available() {
         return;
     }
-    let (vendor, address) = vendor().await;
-    let mut redis = Redis::start();
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(&redis, address).await);
-    }
+    let (vendor, _, mut redis, replicas) = three().await;
     let ids = vendor.settled_ids();
     let began = Instant::now();
     let rush = |from: usize| {

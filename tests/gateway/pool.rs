@@ -1,7 +1,5 @@
 //! Connections to the vendor: kept, lost, refused, silent; and hits, whatever becomes of them.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
-
 use tokio::{
     net::TcpSocket,
     time::{Duration, Instant, sleep},
@@ -9,8 +7,9 @@ use tokio::{
 
 use super::{
     records::{id, settled},
+    rotation::{key_file, put},
     vendor::{Play, answer, ok},
-    world::{Gateway, ID, WORKSPACE, World, request},
+    world::{Gateway, ID, World, request},
 };
 
 #[tokio::test]
@@ -129,21 +128,12 @@ async fn a_slow_answer_within_the_time_is_an_answer() {
     assert_eq!(world.call(ID).await.text(), body);
 }
 
-/// Puts a key where the gateway finds it.
-fn put(path: &Path, key: &str) {
-    fs::write(path, key).expect("written");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode");
-}
-
 #[tokio::test]
 async fn a_401_reads_the_key_file_again_and_tries_once_more_if_it_changed() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     put(&path, "canary-before-rotation\n");
-    let settings = format!(
-        "lookup.failure_ttl = \"0s\"\n[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"",
-        path.display()
-    );
+    let settings = format!("lookup.failure_ttl = \"0s\"\n{}", key_file(&path));
     let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
         "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
         _ if seen.id() == id(2) => Play::Held(answer("401 Unauthorized", "", "{}")),
@@ -169,9 +159,7 @@ async fn a_403_is_not_tried_again_whatever_the_file_holds() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     put(&path, "canary-before-rotation");
-    let settings =
-        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
-    let world = World::with(&settings, |_| Play::Held(answer("403 Forbidden", "", "{}"))).await;
+    let world = World::with(&key_file(&path), |_| Play::Held(answer("403 Forbidden", "", "{}"))).await;
     let mut caller = world.gateway.connect().await;
     caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
     world.vendor.arrived(1).await;

@@ -14,6 +14,11 @@ pub(crate) fn put(path: &Path, key: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode");
 }
 
+/// The settings of one workspace whose key is there.
+pub(crate) fn key_file(path: &Path) -> String {
+    format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display())
+}
+
 async fn ready(gateway: &Gateway) -> Answer {
     let mut caller = Caller::connect(gateway.admin).await;
     caller.send(request("GET", "/readyz", &[])).await;
@@ -25,9 +30,7 @@ async fn a_rotation_under_load_costs_each_miss_a_try_and_no_caller_an_answer() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     put(&path, "canary-before-rotation");
-    let settings =
-        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
-    let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
+    let world = World::with(&key_file(&path), |seen| match seen.one("x-api-key").as_str() {
         "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
         _ => Play::Held(answer("401 Unauthorized", "", "{}")),
     })
@@ -112,8 +115,7 @@ async fn a_changed_key_file_is_used_by_the_next_request_and_nobody_notices() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("key");
         swap(&path, "canary-before-rotation");
-        let settings =
-            format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
+        let settings = key_file(&path);
         // Both keys are good while the vendor's customer rotates; which one came is what counts.
         let world = World::with(&settings, |seen| Play::Send(ok(settled(seen.id())))).await;
         let rotated = tokio::sync::watch::Sender::new(false);
@@ -157,9 +159,7 @@ async fn a_vendor_that_takes_only_the_new_key_fails_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     rename(&path, "canary-before-rotation");
-    let settings =
-        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
-    let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
+    let world = World::with(&key_file(&path), |seen| match seen.one("x-api-key").as_str() {
         "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
         _ => Play::Send(answer("401 Unauthorized", "", "{}")),
     })
@@ -180,9 +180,7 @@ async fn the_old_key_goes_nowhere_while_an_answer_to_it_is_under_way() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     rename(&path, "canary-before-rotation");
-    let settings =
-        format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display());
-    let world = World::with(&settings, |seen| {
+    let world = World::with(&key_file(&path), |seen| {
         let telling = settled(seen.id()).replace("completed", "completed\",\"was\":\"canary-before-rotation");
         match seen.one("x-api-key").as_str() {
             "canary-after-rotation" => Play::Send(ok(telling)),

@@ -326,12 +326,14 @@ impl Upstream {
             Ok(answer) => Report {
                 answered: Some(answer.began),
                 health: Health::Alive,
+                rejected: false,
                 limited: (answer.status == StatusCode::TOO_MANY_REQUESTS)
                     .then(|| retry_after::read(answer, self.clock.now())),
             },
             Err(error) => Report {
                 answered: (!matches!(error, UpstreamError::Connect(_))).then_some(now),
                 health: error.health(),
+                rejected: *error == UpstreamError::CredentialsRejected(401),
                 limited: None,
             },
         }

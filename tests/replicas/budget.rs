@@ -87,7 +87,12 @@ impl Replica {
     fn spent(permit: Option<Permit>, limited: Option<Duration>) -> bool {
         let Some(mut permit) = permit else { return false };
         permit.sent();
-        permit.spend(Report { answered: Some(Instant::now()), health: Health::Alive, limited });
+        permit.spend(Report {
+            answered: Some(Instant::now()),
+            health: Health::Alive,
+            rejected: false,
+            limited,
+        });
         true
     }
 

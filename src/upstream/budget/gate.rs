@@ -68,7 +68,8 @@ pub struct Group {
     pub name: Name,
     /// Its limit, where it has one of its own.
     pub limit: Option<u32>,
-    /// The place of the key that it came after, if it did: what that one sent counts for it, too.
+    /// The place of the key that it came after, if it did: what that one sent counts for it, too, but for what was
+    /// rejected.
     pub after: Option<usize>,
 }
 
@@ -142,6 +143,7 @@ impl Gate {
         for (name, slot, free) in departures {
             if let Some(key) = keys.iter_mut().find(|key| key.name == name) {
                 key.log.held_until(slot, free);
+                key.log.keep_private(slot);
             }
         }
         let link = window.as_ref().map(|window| window.state());

@@ -24,13 +24,17 @@ pub struct Log {
     aloft: BTreeSet<Slot>,
     /// When the slots of answered requests are free again, the earliest first.
     frees: VecDeque<(Instant, Slot)>,
+    /// Those of them that are no other key's business.
+    private: BTreeSet<Slot>,
 }
 
 impl Log {
     /// How many requests count now.
     pub fn used(&mut self, now: Instant) -> usize {
         while self.frees.front().is_some_and(|(free, _)| *free <= now) {
-            self.frees.pop_front();
+            if let Some((_, slot)) = self.frees.pop_front() {
+                self.private.remove(&slot);
+            }
         }
         self.aloft.len() + self.frees.len()
     }
@@ -65,11 +69,37 @@ impl Log {
         self.held_until(slot, at + MINUTE);
     }
 
+    /// The request ended: answered at some time, or without ever having left.
+    pub fn ended(&mut self, slot: Slot, answered: Option<Instant>) {
+        match answered {
+            Some(at) => self.answered(slot, at),
+            None => self.give_back(slot),
+        }
+    }
+
     /// Holds a slot until then, whatever it was taken for.
     pub fn held_until(&mut self, slot: Slot, free: Instant) {
         // Answers may be told out of order, by little: the later entries are the likelier place.
         let place = self.frees.iter().rposition(|(other, _)| *other <= free).map_or(0, |before| before + 1);
         self.frees.insert(place, (free, slot));
+    }
+
+    /// A slot that is held until some time counts for this key, and for none that comes after it.
+    pub fn keep_private(&mut self, slot: Slot) {
+        self.private.insert(slot);
+    }
+
+    /// Whether its request has no answer yet.
+    pub fn is_aloft(&self, slot: Slot) -> bool {
+        self.aloft.contains(&slot)
+    }
+
+    /// Takes over what counts for the key before as well.
+    pub fn inherit(&mut self, before: &Self) {
+        self.aloft.extend(&before.aloft);
+        for (free, slot) in before.frees.iter().filter(|(_, slot)| !before.private.contains(slot)) {
+            self.held_until(*slot, *free);
+        }
     }
 
     /// Every slot that is held, and until when, where that is known.

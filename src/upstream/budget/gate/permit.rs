@@ -46,8 +46,17 @@ pub struct Report {
     pub answered: Option<Instant>,
     /// What it says about the vendor.
     pub health: Health,
+    /// The vendor rejected the key.
+    pub rejected: bool,
     /// The pause that a 429 asks for.
     pub limited: Option<Duration>,
+}
+
+impl Report {
+    /// What counts for the key that comes after: nothing that was rejected.
+    fn inherited(&self) -> Option<Instant> {
+        self.answered.filter(|_| !self.rejected)
+    }
 }
 
 impl Permit {
@@ -95,36 +104,43 @@ impl Permit {
 
     fn settle(&self, report: Report, left: bool) {
         let now = Instant::now();
-        let pause = self.settle_here(report, now);
+        let (pause, heirs) = self.settle_here(report, now);
         if let Some(journal) = self.gate.journal.as_ref().filter(|_| left) {
             match report.answered {
                 Some(at) => journal.answered(self.budget, self.slot, at),
                 None => journal.given_back(self.budget, self.slot),
             }
         }
-        let Some(window) = self.gate.window.as_ref().filter(|_| self.shared) else { return };
-        let word = match report.answered {
+        let Some(window) = &self.gate.window else { return };
+        let word = |answered: Option<Instant>| match answered {
             Some(at) => Word::Answered(self.slot, now.saturating_duration_since(at)),
             None => Word::GivenBack(self.slot),
         };
+        for heir in heirs {
+            window.tell(heir, word(report.inherited()), self.gate.aloft);
+        }
+        if !self.shared {
+            return;
+        }
         let alive = report.health == Health::Alive;
         let word_of_pause = pause.map(Word::Limited).or(self.probe.then_some(Word::Probed(self.slot, alive)));
         // The pause first: when others hear that a slot is free they must not take it.
-        for word in word_of_pause.into_iter().chain([word]) {
+        for word in word_of_pause.into_iter().chain([word(report.answered)]) {
             window.tell(self.budget, word, self.gate.aloft);
         }
     }
 
-    /// Settles what is this gate's own. Returns what is left of a pause that was asked for.
-    fn settle_here(&self, report: Report, now: Instant) -> Option<Duration> {
+    /// Settles what is this gate's own. Returns what is left of a pause that was asked for, and the keys that came
+    /// after this one meanwhile, for which the request counted, too.
+    fn settle_here(&self, report: Report, now: Instant) -> (Option<Duration>, Vec<Name>) {
         let mut state = self.gate.lock();
         let opened = state.breaker.ended(report.health, self.tries_circuit, now);
         state.slots += 1;
         let key = &mut state.keys[self.key];
         key.asking -= usize::from(self.asking);
-        match report.answered {
-            Some(at) => key.log.answered(self.slot, at),
-            None => key.log.give_back(self.slot),
+        key.log.ended(self.slot, report.answered);
+        if report.rejected {
+            key.log.keep_private(self.slot);
         }
         let mut pause = None;
         if let Some(length) = report.limited {
@@ -132,13 +148,18 @@ impl Permit {
         } else if self.ahead_after_pause {
             key.pause.probed(report.health == Health::Alive, now);
         }
+        let mut heirs = Vec::new();
+        for heir in state.keys.iter_mut().filter(|key| key.log.is_aloft(self.slot)) {
+            heir.log.ended(self.slot, report.inherited());
+            heirs.push(heir.name);
+        }
         if opened || report.limited.is_some() || self.ahead_after_pause || self.tries_circuit {
             // It may now be known of many that they cannot go in time, or that they can.
             state.keys.iter().for_each(|key| key.queue.wake_all());
         } else {
             state.wake_first();
         }
-        pause
+        (pause, heirs)
     }
 }
 
@@ -150,7 +171,7 @@ impl Drop for Permit {
             // The task that sent it is gone; the vendor may count it up to now.
             Fate::Sent => Some(Instant::now()),
         };
-        let report = Report { answered, health: Health::Unknown, limited: None };
+        let report = Report { answered, health: Health::Unknown, rejected: false, limited: None };
         self.settle(report, self.fate == Fate::Sent);
     }
 }

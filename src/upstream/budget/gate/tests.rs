@@ -71,7 +71,7 @@ pub(super) async fn ask(gate: &Arc<Gate>, lane: Lane, patience: u64) -> Result<P
 }
 
 pub(super) fn answered() -> Report {
-    Report { answered: Some(Instant::now()), health: Health::Alive, limited: None }
+    Report { answered: Some(Instant::now()), health: Health::Alive, rejected: false, limited: None }
 }
 
 pub(super) async fn spend(gate: &Arc<Gate>, times: usize) {

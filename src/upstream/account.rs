@@ -2,7 +2,7 @@
 //!
 //! A key may change between a request's turn and its departure. It then leaves with the new key, and with a permit of
 //! the budget that this one draws on: what was granted on another's account would be counted where the vendor does not
-//! count it.
+//! count it. And who has no turn with the key that is held may have one with the key that is there by now.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use super::{
     },
     credentials::{ApiKey, Credentials, KeyGroup, Reread},
 };
-use crate::{call::WorkspaceIndex, outcome::Refusal};
+use crate::{
+    call::WorkspaceIndex,
+    outcome::{ErrorCode, Refusal},
+};
 
 /// The budgets of all keys that were held so far, as the gate knows them.
 pub(super) fn groups(credentials: &Credentials, vendor: &Origin) -> Vec<Group> {
@@ -42,7 +45,8 @@ impl Upstream {
         self.gate.change(budget);
     }
 
-    /// Waits for the right to send one request, until `latest`, and counts the wait.
+    /// Waits for the right to send one request, until `latest`, and counts the wait. Before anybody is told that
+    /// nothing is left the key file is looked at: another key has a budget of its own.
     pub(super) async fn turn(
         &self,
         workspace: WorkspaceIndex,
@@ -50,7 +54,19 @@ impl Upstream {
         latest: Instant,
     ) -> Result<Permit, Refusal> {
         let began = Instant::now();
-        let permit = self.gate.permit(self.account(workspace), lane, latest).await;
+        let mut account = self.account(workspace);
+        let permit = loop {
+            let permit = self.gate.permit(account, lane, latest).await;
+            let spent = |refusal: &Refusal| refusal.code == ErrorCode::RateLimitExceeded;
+            if !permit.as_ref().is_err_and(spent) {
+                break permit;
+            }
+            self.credentials.refresh(workspace).await;
+            let before = std::mem::replace(&mut account, self.account(workspace));
+            if before == account {
+                break permit;
+            }
+        };
         match &permit {
             Ok(_) => self.metrics.budget_waited(began.elapsed()),
             Err(_) => self.metrics.budget_rejected(),

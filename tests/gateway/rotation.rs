@@ -198,3 +198,29 @@ async fn the_old_key_goes_nowhere_while_an_answer_to_it_is_under_way() {
     assert_eq!(under_way.answer().await.problem(), leaked);
     assert_eq!(world.vendor.seen()[1].one("x-api-key"), "canary-after-rotation");
 }
+
+#[tokio::test]
+async fn the_right_key_does_not_wait_for_what_the_wrong_one_spent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    rename(&path, "canary-of-another-vendor");
+    let settings = format!(
+        "budget.requests_per_minute = 3\nbudget.queue_timeout = \"0s\"\nlookup.failure_ttl = \"0s\"\n{}",
+        key_file(&path)
+    );
+    let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
+        "canary-that-is-right" => Play::Send(ok(settled(seen.id()))),
+        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
+    })
+    .await;
+    for n in 0..3 {
+        assert_eq!(world.call(&id(n)).await.status, 502);
+    }
+    assert_eq!(world.call(&id(3)).await.status, 429, "the wrong key has no more to spend");
+    rename(&path, "canary-that-is-right");
+    for n in 4..7 {
+        assert_eq!(world.call(&id(n)).await.status, 200);
+    }
+    assert_eq!(world.call(&id(7)).await.status, 429, "three a minute with this one, too");
+    assert_eq!(world.vendor.requests(), 6);
+}

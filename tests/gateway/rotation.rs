@@ -1,6 +1,6 @@
 //! Keys that change while the gateway runs: nobody is turned away for it, and the budget follows the key.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
     records::{id, settled},
@@ -223,4 +223,23 @@ async fn the_right_key_does_not_wait_for_what_the_wrong_one_spent() {
     }
     assert_eq!(world.call(&id(7)).await.status, 429, "three a minute with this one, too");
     assert_eq!(world.vendor.requests(), 6);
+}
+
+#[tokio::test]
+async fn a_key_file_that_is_written_in_two_parts_is_used_whole_by_the_request_after_the_second() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    rename(&path, "canary-before-rotation");
+    let world = World::with(&key_file(&path), |seen| match seen.one("x-api-key").as_str() {
+        "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
+        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
+    })
+    .await;
+    put(&path, "canary-after");
+    assert_eq!(world.call(&id(1)).await.problem(), (502, "upstream_credentials_rejected".into()));
+    let mut file = fs::OpenOptions::new().append(true).open(&path).expect("opened");
+    file.write_all(b"-rotation").expect("written");
+    assert_eq!(world.call(&id(2)).await.status, 200);
+    let sent: Vec<_> = world.vendor.seen().iter().map(|seen| seen.one("x-api-key")).collect();
+    assert_eq!(sent, ["canary-after", "canary-after-rotation"]);
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Origin, Upstream,
@@ -43,6 +43,13 @@ impl Upstream {
     pub fn change_budget(&self, budget: &budget::Settings) {
         self.queue_timeout.store(Arc::new(budget.queue_timeout));
         self.gate.change(budget);
+        self.budget_changes.send_replace(());
+    }
+
+    /// Tells when there are other settings: what was said of the next turn before says nothing any more.
+    #[must_use]
+    pub fn budget_changes(&self) -> watch::Receiver<()> {
+        self.budget_changes.subscribe()
     }
 
     /// Waits for the right to send one request, until `latest`, and counts the wait. Before anybody is told that

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 mod account;
 mod answer;
@@ -108,6 +108,7 @@ pub struct Upstream {
     settings: Settings,
     /// `budget.queue_timeout`
     queue_timeout: ArcSwap<Duration>,
+    budget_changes: watch::Sender<()>,
     credentials: Arc<Credentials>,
     vendor: Arc<dyn Vendor>,
     gate: Arc<Gate>,
@@ -136,6 +137,7 @@ impl Upstream {
         Self {
             settings,
             queue_timeout: ArcSwap::from_pointee(budget.queue_timeout),
+            budget_changes: watch::Sender::new(()),
             credentials,
             vendor,
             gate: Arc::new(gate),

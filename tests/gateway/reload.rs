@@ -9,7 +9,7 @@ use super::{
     program::{Process, callgate, serving},
     records::{id, ongoing, settled},
     vendor::{Play, Vendor, ok},
-    world::{Answer, Caller, KEY, World, request},
+    world::{Answer, Caller, KEY, World, request, within},
 };
 
 /// A gateway in a process of its own with a configuration file.
@@ -202,4 +202,22 @@ async fn a_key_file_that_changed_is_read_by_a_reload() {
     assert_eq!(reload().await.problem(), (422, "invalid_configuration".into()));
     ask(process.address, "GET", &format!("/calls/{}", id(1)), &[]).await;
     assert_eq!(vendor.seen()[0].one("x-api-key"), "canary-after-rotation");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warm_up_that_waits_for_the_budget_goes_on_as_soon_as_there_is_more() {
+    let gateway = Configured::with("budget.requests_per_minute = 1\nbudget.reserve = 0").await;
+    assert_eq!(gateway.get(&id(1)).await.status, 200);
+    let mut reader = Caller::connect(gateway.process.admin).await;
+    let list = json!({ "ids": [id(2)] }).to_string();
+    let length = list.len();
+    let head = format!("POST /warm HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+    reader.send(head + &list).await;
+    // It was told when the next turn comes, and waits for that.
+    let refused = "callgate_budget_rejected_total 1\n";
+    within(async { while !gateway.operate("GET", "/metrics").await.text().contains(refused) {} }).await;
+    gateway.write("budget.requests_per_minute = 2\nbudget.reserve = 0");
+    assert_eq!(gateway.operate("POST", "/reload").await.status, 200);
+    assert!(reader.rest().await.contains("\"result\":\"kept\""));
+    assert_eq!(gateway.vendor.requests(), 2);
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -106,10 +106,12 @@ impl Work {
     }
 }
 
-/// Fetches one call, however long the vendor has to be left alone before.
+/// Fetches one call, however long the vendor has to be left alone before. Another budget is tried at once.
 async fn fetch(lookup: &Arc<Lookup>, key: CacheKey) -> End {
     let mut stale = false;
+    let mut budget = lookup.upstream().budget_changes();
     loop {
+        budget.mark_unchanged();
         let ask = Ask { key: key.clone(), directives: Directives::default(), trace: Trace::new() };
         let answer = lookup.warm(ask).await;
         let now = Instant::now();
@@ -118,7 +120,8 @@ async fn fetch(lookup: &Arc<Lookup>, key: CacheKey) -> End {
                 stale =
                     matches!(answer.outcome, Outcome::StaleIfError { .. }) && answer.turned_away.is_none();
                 // A time that is over already is no reason to ask in a circle.
-                sleep_until(at.max(now + Duration::from_millis(10))).await;
+                // The sender lives as long as the lookup.
+                let _ = timeout_at(at.max(now + Duration::from_millis(10)), budget.changed()).await;
             }
             None => return End::of(&answer),
         }

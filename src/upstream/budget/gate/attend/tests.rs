@@ -16,10 +16,13 @@ use crate::{
     upstream::{
         budget::{
             Lane, Ties,
-            gate::tests::{BUDGET, answered, ask, attended, replica, seconds, spend},
+            gate::{
+                Group,
+                tests::{BUDGET, answered, ask, attended, replica, seconds, spend},
+            },
             journal::Journal,
             window::{
-                Window,
+                Name, Window,
                 scripted::{Line, Server, together},
             },
         },
@@ -185,6 +188,10 @@ async fn the_last_minute_outlives_a_restart_and_the_window_hears_of_it() {
     settle().await;
     assert_eq!(server.held(BUDGET), 4);
     assert_eq!(gate.keys(Instant::now())[0].remaining, 5);
+    let key = |name, after| Group { name, limit: None, after };
+    gate.know(&[key(BUDGET, None), key(Name([8; 16]), Some(0))]);
+    settle().await;
+    assert_eq!(gate.keys(Instant::now())[1].remaining, 9, "it counts for its own key alone");
     tokio::time::advance(seconds(40)).await;
     assert_eq!(may_leave(&gate).await, 8, "the last one counts until a minute after the start");
 }

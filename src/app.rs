@@ -313,8 +313,11 @@ struct Stages {
 impl Gate for Stages {
     fn not_ready(&self) {
         self.readiness.drain();
-        self.lookup.drain();
         tracing::info!("draining: not ready any more");
+    }
+
+    fn release(&self) {
+        self.lookup.drain();
     }
 
     fn close(&self) {

@@ -26,6 +26,8 @@ pub trait Signals {
 pub trait Gate {
     /// Says that no more requests should be sent here; they are still served.
     fn not_ready(&self);
+    /// Answers those who wait for something to happen with what is known now.
+    fn release(&self);
     /// Closes the listeners and idle connections; what is under way goes on.
     fn close(&self);
     /// Cuts what is still under way.
@@ -58,12 +60,21 @@ pub async fn conduct(
         () = &mut served => return Ended::Cut,
     }
     gate.not_ready();
-    let hurried = tokio::select! {
-        () = sleep_until(Instant::now() + settings.delay) => false,
-        () = signals.next() => true,
-        () = &mut served => return Ended::InOrder,
+    let hurried = if settings.delay.is_zero() {
+        // In this order, so that those who waited hear with their answer that the connection closes.
+        gate.close();
+        gate.release();
+        false
+    } else {
+        gate.release();
+        let hurried = tokio::select! {
+            () = sleep_until(Instant::now() + settings.delay) => false,
+            () = signals.next() => true,
+            () = &mut served => return Ended::InOrder,
+        };
+        gate.close();
+        hurried
     };
-    gate.close();
     let patience = if hurried { Duration::ZERO } else { settings.timeout };
     let done = tokio::select! {
         biased;
@@ -112,6 +123,9 @@ mod tests {
         fn not_ready(&self) {
             self.note("not ready");
         }
+        fn release(&self) {
+            self.note("release");
+        }
         fn close(&self) {
             self.note("close");
         }
@@ -122,7 +136,16 @@ mod tests {
 
     /// Signals at these seconds, everything served at that one; what happened when.
     async fn check(signals: &'static [u64], served: u64) -> (Ended, Vec<(&'static str, u64)>, u64) {
-        let settings = Settings { delay: Duration::from_secs(5), timeout: Duration::from_secs(25) };
+        check_with(Duration::from_secs(5), signals, served).await
+    }
+
+    /// The same with another delay.
+    async fn check_with(
+        delay: Duration,
+        signals: &'static [u64],
+        served: u64,
+    ) -> (Ended, Vec<(&'static str, u64)>, u64) {
+        let settings = Settings { delay, timeout: Duration::from_secs(25) };
         let record = Record { began: Instant::now(), steps: Mutex::default() };
         let (send, receive) = mpsc::channel(9);
         let (finish, finished) = oneshot::channel::<()>();
@@ -147,13 +170,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_goes_step_by_step() {
-        let steps = vec![("not ready", 10), ("close", 15)];
+        let steps = vec![("not ready", 10), ("release", 10), ("close", 15)];
         assert_eq!(check(&[10], 20).await, (Ended::InOrder, steps, 20));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn without_a_delay_who_waits_is_answered_when_it_is_closed() {
+        let steps = vec![("not ready", 10), ("close", 10), ("release", 10)];
+        assert_eq!(check_with(Duration::ZERO, &[10], 20).await, (Ended::InOrder, steps, 20));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_done_before_the_listeners_close_ended_in_order() {
-        assert_eq!(check(&[10], 13).await, (Ended::InOrder, vec![("not ready", 10)], 13));
+        assert_eq!(check(&[10], 13).await, (Ended::InOrder, vec![("not ready", 10), ("release", 10)], 13));
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,15 +192,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_is_cut() {
-        let steps = vec![("not ready", 10), ("close", 15), ("cut", 40)];
+        let steps = vec![("not ready", 10), ("release", 10), ("close", 15), ("cut", 40)];
         assert_eq!(check(&[10], 1_000).await, (Ended::Cut, steps, 41));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_signal_cuts() {
-        let steps = vec![("not ready", 10), ("close", 15), ("cut", 17)];
+        let steps = vec![("not ready", 10), ("release", 10), ("close", 15), ("cut", 17)];
         assert_eq!(check(&[10, 17], 1_000).await, (Ended::Cut, steps, 18));
-        let steps = vec![("not ready", 10), ("close", 12), ("cut", 12)];
+        let steps = vec![("not ready", 10), ("release", 10), ("close", 12), ("cut", 12)];
         assert_eq!(check(&[10, 12], 1_000).await, (Ended::Cut, steps, 13));
     }
 }

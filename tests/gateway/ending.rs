@@ -61,6 +61,29 @@ async fn readiness_says_that_the_end_has_begun_while_callers_are_still_served() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_call_is_told_to_close_with_the_answer_that_the_end_brings() {
+    for _ in 0..3 {
+        let vendor = Vendor::start(|_| Play::Send(ok(ongoing(ID)))).await;
+        let process = Process::start(serving(vendor.address)).await;
+        let mut waiting = Caller::connect(process.address).await;
+        waiting.send(request("GET", &format!("/calls/{ID}"), &[("prefer", "wait=50")])).await;
+        let known = async || {
+            let mut operator = Caller::connect(process.admin).await;
+            operator.send(request("GET", "/metrics", &[])).await;
+            operator.answer().await.text().contains("callgate_upstream_requests_total{code=\"200\"} 1\n")
+        };
+        within(async { while !known().await {} }).await;
+        process.signal(Signal::TERM);
+        let answer = waiting.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, ongoing(ID)));
+        assert_eq!(answer.one("connection"), "close");
+        assert_eq!(waiting.rest().await, "");
+        let (status, log) = process.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_was_used_just_now_does_not_make_a_short_end_a_cut() {
     let vendor = Vendor::start(|_| Play::Send(ok(settled(ID)))).await;
     let mut command = serving(vendor.address);

@@ -3,6 +3,7 @@
 mod ending;
 mod framing;
 mod http2;
+mod room;
 mod streams;
 mod timers;
 

@@ -6,7 +6,8 @@ use crate::{downstream::Limits, settings::Settings};
 /// Connections that the operators' endpoints may have open each: enough for probes, scrapers and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams.
+/// Descriptors that are neither a caller's connection nor one to the vendor: listeners, epoll, standard streams, and at each
+/// endpoint the connection that waits for a slot.
 const DESCRIPTORS_BESIDE: usize = 32;
 
 /// The limits of the internal endpoint and of each of the operators': as set, or fewer connections where the system has

@@ -2,8 +2,9 @@
 //!
 //! One task accepts for all the sockets of an endpoint; every connection is a task of its own. It does not know HTTP
 //! ([`super::connection`]) nor why the end has come: it watches a [`Stage`]. Promises: no more than `max_connections`
-//! are open, and the next ones wait in the kernel's backlog; no error of `accept` ends the loop, and none makes it
-//! spin; when [`serve`] is done, so is every connection.
+//! are served; who comes when all are taken waits until unused ones have made [room](super::room), one accepted and the
+//! others in the kernel's backlog; no error of `accept` ends the loop, and none makes it spin; when [`serve`] is done, so
+//! is every connection.
 
 use std::{
     future::poll_fn,
@@ -27,8 +28,10 @@ use super::{
     Limits,
     connection::{self, Handler, Protocol},
     listener::Listener,
+    room::Room,
     socket::{Peer, Socket},
     stage::{Stage, reached},
+    watch::Activity,
 };
 
 /// How long nothing is accepted after descriptors or memory ran out.
@@ -50,33 +53,43 @@ pub async fn serve<H: Handler>(
 ) {
     let most = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     let slots = Arc::new(Semaphore::new(most as usize));
+    let mut room = Room::new(Arc::clone(&slots));
     let protocol = Arc::new(Protocol::new(limits));
+    let start = |(socket, peer): (Socket, Peer), slot, activity: Arc<Activity>| {
+        let open = Open::count(&open, slot);
+        let (protocol, handler, stage) = (Arc::clone(&protocol), handler.clone(), stage.clone());
+        tokio::spawn(async move {
+            let end = connection::serve(socket, peer, activity, handler, &protocol, stage).await;
+            tracing::debug!(%peer, end = end.as_str(), "connection ended");
+            drop(open);
+        });
+    };
+    let mut waiting = None;
     let mut draining = pin!(reached(stage.clone(), Stage::Draining));
     let mut failures = Failures::default();
     let mut turn = 0;
     loop {
-        // Before accepting, so that who comes when all are taken waits in the backlog and costs nothing.
-        let slot = tokio::select! {
-            biased;
-            () = &mut draining => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-        };
-        // It is never closed, so there is always a slot.
-        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             biased;
             () = &mut draining => break,
             accepted = poll_fn(|cx| poll_accept(&listeners, &mut turn, cx)) => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => {
-                let open = Open::count(&open, slot);
-                let (protocol, handler, stage) = (Arc::clone(&protocol), handler.clone(), stage.clone());
-                tokio::spawn(async move {
-                    let end = connection::serve(socket, peer, handler, &protocol, stage).await;
-                    tracing::debug!(%peer, end = end.as_str(), "connection ended");
-                    drop(open);
-                });
+            Ok(accepted) => {
+                // Only when one more has come does anybody have to leave for it.
+                let slot = tokio::select! {
+                    biased;
+                    () = &mut draining => {
+                        waiting = Some(accepted);
+                        break;
+                    }
+                    slot = room.make() => slot,
+                };
+                // There are always slots to come: nobody closes them.
+                let Some(slot) = slot else { break };
+                let activity = Arc::new(Activity::new());
+                room.add(&activity);
+                start(accepted, slot, activity);
             }
             Err(error) => match Failure::of(&error) {
                 Failure::Caller => tracing::debug!(%error, "connection aborted before accept"),
@@ -91,6 +104,17 @@ pub async fn serve<H: Handler>(
         }
     }
     drop(listeners);
+    if let Some(waiting) = waiting {
+        // Not in the backlog any more, where whoever serves the socket next would find it.
+        let slot = tokio::select! {
+            biased;
+            () = reached(stage.clone(), Stage::Cut) => None,
+            slot = Arc::clone(&slots).acquire_owned() => slot.ok(),
+        };
+        if let Some(slot) = slot {
+            start(waiting, slot, Arc::new(Activity::new()));
+        }
+    }
     // All slots are free again when all connections have ended.
     let _ = slots.acquire_many(most).await;
 }

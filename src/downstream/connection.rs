@@ -108,6 +108,8 @@ pub(super) enum End {
     WriteTimeout,
     /// The caller did not close its side in time after we had closed ours.
     Lingering,
+    /// It was unused, and somebody else waited for its place.
+    Full,
     /// Draining took too long.
     Cut,
 }
@@ -121,21 +123,22 @@ impl End {
             Self::HeaderTimeout => "header-timeout",
             Self::WriteTimeout => "write-timeout",
             Self::Lingering => "lingering",
+            Self::Full => "full",
             Self::Cut => "cut",
         }
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. What happens on it is noted in `activity`, which says when it has to make room.
 pub(super) async fn serve<H: Handler>(
     socket: Socket,
     peer: Peer,
+    activity: Arc<Activity>,
     handler: H,
     protocol: &Protocol,
     stage: watch::Receiver<Stage>,
 ) -> End {
     let limits = protocol.limits;
-    let activity = Arc::new(Activity::default());
     let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
     let service = {
         let activity = Arc::clone(&activity);
@@ -258,13 +261,14 @@ impl Driver {
         // Without the budget of the task: what did not get to ask would never wake it.
         let mut draining = pin!(unconstrained(reached(self.stage.clone(), Stage::Draining)));
         let mut cut = pin!(unconstrained(reached(self.stage.clone(), Stage::Cut)));
-        let (mut started, mut drained) = (false, false);
+        let (mut started, mut drained, mut full) = (false, false, false);
         let end = poll_fn(|cx| {
             loop {
                 // Before what is answered now. Both have to be asked once, to be woken, and then only when something
                 // has changed.
                 if !started || !matches!(self.stage.has_changed(), Ok(false)) {
                     started = true;
+                    self.activity.runs_on(cx.waker());
                     if cut.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(End::Cut);
                     }
@@ -275,16 +279,23 @@ impl Driver {
                     }
                 }
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended.end());
+                    let end = ended.end();
+                    return Poll::Ready(if full { End::Full } else { end });
                 }
                 // HTTP/1's last answer said so already; in HTTP/2 there is no such word in an answer.
                 let last = drained || self.activity.requests() >= self.limits.max_requests;
-                let retire = last && self.activity.is_http2();
+                if !full && self.activity.is_dismissed() {
+                    // What has just been answered counts.
+                    self.watchdog.observe();
+                    full = self.activity.gives_way();
+                }
+                let retire = full || (last && self.activity.is_http2());
                 if !retire || !self.watchdog.retire() {
                     match ready!(self.watchdog.poll(cx)) {
                         Finding::Unused => _ = self.watchdog.retire(),
                         Finding::HeaderTimeout => return Poll::Ready(End::HeaderTimeout),
                         Finding::WriteTimeout => return Poll::Ready(End::WriteTimeout),
+                        Finding::Lingering if full => return Poll::Ready(End::Full),
                         Finding::Lingering => return Poll::Ready(End::Lingering),
                     }
                 }

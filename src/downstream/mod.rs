@@ -11,6 +11,7 @@ pub mod listener;
 pub mod prefer;
 pub mod problem;
 pub mod reply;
+mod room;
 pub mod route;
 pub mod sampler;
 pub mod socket;
@@ -61,7 +62,8 @@ pub struct Settings {
 /// What an endpoint grants its callers: the limits among the `listen.*` settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `listen.max_connections`: open at once, at least 1.
+    /// `listen.max_connections`: open at once, at least 1. Beyond it the connection that has been unused longest makes
+    /// room.
     pub max_connections: usize,
     /// `listen.max_requests`: on one connection, at least 1; the last answer says `connection: close`.
     pub max_requests: u64,

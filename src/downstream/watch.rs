@@ -10,13 +10,17 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::socket::Socket;
 
@@ -33,8 +37,11 @@ const MAX_DISCARDED: u64 = 32 << 20;
 
 /// What has happened on one connection. Written by hyper's task, and with HTTP/2 by the tasks of its streams; no
 /// field orders another, so all of it is relaxed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Activity {
+    opened: Instant,
+    /// Since when the connection has been doing what it does, in microseconds after `opened`.
+    since: AtomicU64,
     /// Requests begun.
     requests: AtomicU64,
     /// Exchanges that are not over: [`WORKING`] and [`SENDING`], in one number.
@@ -57,6 +64,10 @@ pub(super) struct Activity {
     http2: AtomicBool,
     /// The gateway's end has begun: the next answer is the last one.
     leaving: AtomicBool,
+    /// Somebody else waits for this connection's place: `since` of the time in which it was told so, and 1; else 0.
+    dismissed: AtomicU64,
+    /// Wakes the connection's task, once that has run.
+    waker: OnceLock<Waker>,
 }
 
 /// What a connection is doing.
@@ -75,6 +86,27 @@ pub(super) enum Phase {
 }
 
 impl Activity {
+    /// For a connection that was accepted just now.
+    pub(super) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            since: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            exchanges: AtomicU64::default(),
+            received: AtomicBool::default(),
+            blocked: AtomicBool::default(),
+            writes: AtomicU64::default(),
+            body: AtomicBool::default(),
+            closing: AtomicBool::default(),
+            discarded: AtomicU64::default(),
+            reset: AtomicBool::default(),
+            http2: AtomicBool::default(),
+            leaving: AtomicBool::default(),
+            dismissed: AtomicU64::default(),
+            waker: OnceLock::new(),
+        }
+    }
+
     /// What the connection is doing now.
     pub(super) fn phase(&self) -> Phase {
         let exchanges = self.exchanges.load(Relaxed);
@@ -111,6 +143,59 @@ impl Activity {
     /// Whether a request came over HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Relaxed)
+    }
+
+    /// Notes when the connection began to do what it does now.
+    pub(super) fn note(&self, since: Instant) {
+        self.since.store(self.micros(since), Relaxed);
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.opened);
+        after.as_secs() * 1_000_000 + u64::from(after.subsec_micros())
+    }
+
+    /// The task that runs the connection, which stays the same.
+    pub(super) fn runs_on(&self, waker: &Waker) {
+        self.waker.get_or_init(|| waker.clone());
+    }
+
+    /// Whether nothing is under way, no part of a request either: kept alive after an answer, or silent so far.
+    pub(super) fn is_unused(&self) -> bool {
+        match self.phase() {
+            Phase::Idle => true,
+            Phase::Head => self.is_untouched(),
+            Phase::Working | Phase::Sending | Phase::Closing => false,
+        }
+    }
+
+    /// Since when the connection has been unused. `None` while it is not, and where it is to leave anyway.
+    pub(super) fn unused_since(&self) -> Option<Instant> {
+        // One that has never run may have a request that nobody has looked for.
+        let leaves = self.is_dismissed() || self.waker.get().is_none();
+        (!leaves && self.is_unused()).then(|| self.opened + Duration::from_micros(self.since.load(Relaxed)))
+    }
+
+    /// Has the connection leave for somebody who waits, if it is still unused `since` then when it hears of it.
+    pub(super) fn dismiss(&self, since: Instant) {
+        self.dismissed.store(self.micros(since) + 1, Relaxed);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the connection was told to leave.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Relaxed) != 0
+    }
+
+    /// Whether a connection that was told to leave does so. One that has been used since then stays.
+    pub(super) fn gives_way(&self) -> bool {
+        let unused = self.is_unused() && self.dismissed.load(Relaxed) == self.since.load(Relaxed) + 1;
+        if !unused {
+            self.dismissed.store(0, Relaxed);
+        }
+        unused
     }
 
     /// Has the next answer be the last one.

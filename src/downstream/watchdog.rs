@@ -82,7 +82,7 @@ impl Watchdog {
     /// From now on the connection may not be unused for longer than it takes to say goodbye. True the first time.
     pub(super) fn retire(&mut self) -> bool {
         let first = !std::mem::replace(&mut self.retired, true);
-        if first && self.phase == Phase::Idle {
+        if first && matches!(self.phase, Phase::Idle | Phase::Head) {
             self.since = Instant::now();
         }
         first
@@ -127,7 +127,7 @@ impl Watchdog {
     }
 
     /// Notes what has changed since the last look. What changed did so in this run of the task, which is now.
-    fn observe(&mut self) {
+    pub(super) fn observe(&mut self) {
         let (phase, requests, writes) =
             (self.activity.phase(), self.activity.requests(), self.activity.writes());
         let moved = phase == Phase::Sending && writes != self.writes;
@@ -137,6 +137,7 @@ impl Watchdog {
             // A handler at work has no deadline, so nobody will ask since when.
             if phase != Phase::Working {
                 self.since = Instant::now();
+                self.activity.note(self.since);
             }
         }
         self.writes = writes;
@@ -149,13 +150,8 @@ impl Watchdog {
         // as likely to send later as now.
         let grace = self.limits.grace.min(self.limits.idle_timeout);
         let (timeout, finding) = match self.phase {
-            Phase::Head if self.leaving && self.activity.is_untouched() => {
-                if self.retired {
-                    (LINGER, Finding::Lingering)
-                } else {
-                    (grace, Finding::Unused)
-                }
-            }
+            Phase::Head if self.retired && self.activity.is_untouched() => (LINGER, Finding::Lingering),
+            Phase::Head if self.leaving && self.activity.is_untouched() => (grace, Finding::Unused),
             Phase::Head => (self.limits.header_timeout, Finding::HeaderTimeout),
             Phase::Working => return None,
             Phase::Sending => (self.limits.write_timeout, Finding::WriteTimeout),

@@ -1,6 +1,6 @@
 //! Where the gateway listens: TCP, Unix sockets, several at once, HTTP/2; and its operators' endpoints.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -174,4 +174,25 @@ async fn what_finds_no_turn_is_told_to_come_back() {
     assert_eq!(first.answer().await.status, 200);
     // Nothing was spent on it, so nothing of it is remembered.
     assert_eq!(world.call("a").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_that_are_merely_held_open_keep_no_probe_out() {
+    let world = World::with("listen.metrics = \"127.0.0.1:0\"", |_| Play::Send(ok(settled(ID)))).await;
+    let scraping = world.gateway.scraping.expect("an address");
+    for address in [world.gateway.admin, scraping] {
+        let mut held = Vec::new();
+        for at in 0..200 {
+            let mut caller = Caller::connect(address).await;
+            if at % 2 == 0 {
+                caller.send(request("GET", "/healthz", &[])).await;
+            }
+            held.push(caller);
+        }
+        let mut probe = Caller::connect(address).await;
+        probe.send(request("GET", "/readyz", &[])).await;
+        // A kubelet waits for a second, and the timers of the others are ten times that.
+        let ready = tokio::time::timeout(Duration::from_secs(5), probe.answer()).await;
+        assert_eq!(ready.expect("at once").status, 200);
+    }
 }

@@ -7,10 +7,11 @@ use tokio::net::UnixStream;
 use super::*;
 
 #[tokio::test]
-async fn the_connection_beyond_the_limit_waits_until_one_leaves() {
+async fn the_connection_beyond_the_limit_waits_while_the_others_are_busy() {
     let endpoint = Endpoint::start(Limits { max_connections: 1, ..roomy() }).await;
     let mut first = endpoint.connect().await;
-    assert_eq!(ask(&mut first, GET).await.1, b"hello");
+    first.write_all(GET_HELD).await.expect("sent");
+    within(endpoint.held.arrived.notified()).await;
     let mut second = endpoint.connect().await;
     second.write_all(GET).await.expect("sent");
     assert!(timeout(SHORT, second.read_u8()).await.is_err(), "answered beyond the limit");
@@ -29,11 +30,11 @@ async fn several_sockets_share_one_limit_and_the_peer_is_known() {
     let endpoint = Endpoint::serve(vec![tcp, unix], address, Limits { max_connections: 1, ..roomy() });
     let mut local = within(UnixStream::connect(&path)).await.expect("connected");
     assert_eq!(ask(&mut local, GET).await.1, b"hello");
-    drop(local);
     let mut remote = endpoint.connect().await;
     assert_eq!(ask(&mut remote, GET).await.1, b"hello");
     let from = Peer::Tcp(remote.local_addr().expect("an address"));
     assert_eq!(*endpoint.held.peers.lock().expect("sound"), [Peer::Unix, from]);
+    assert_eq!(rest(&mut local).await, "");
     drop(remote);
     endpoint.stage.send_replace(Stage::Draining);
     endpoint.ended().await;

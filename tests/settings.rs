@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::PermissionsExt as _,
+    io::Write as _,
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +17,8 @@ use callgate::{
     telemetry::Format,
     upstream::credentials::{Credentials, KeySource},
 };
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 mod any;
 mod refused;
@@ -102,6 +105,40 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((drain.delay, drain.timeout), (secs(0), secs(25)));
     assert_eq!((log.format, log.level.as_str(), log.hits), (Format::Auto, "info", 1.0));
     assert_eq!(notices, [] as [String; 0]);
+}
+
+#[test]
+fn a_pipe_is_read_once_where_it_was_handed_over_and_never_waited_for_by_name() {
+    let (read, mut written) = std::io::pipe().expect("a pipe");
+    let handed = [PathBuf::from(format!("/dev/fd/{}", read.as_raw_fd()))];
+    written.write_all(b"lookup.final_ttl = '2h'").expect("written");
+    drop(written);
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = [dir.path().join("fifo")];
+    mkfifoat(CWD, &fifo[0], Mode::RWXU).expect("a fifo");
+    let env = with_key(&[]);
+    let (done, result) = std::sync::mpsc::channel();
+    // Apart, so that one that waits fails here instead of for ever.
+    std::thread::spawn(move || {
+        let wrong = |loaded: Result<Loaded, Vec<_>>| lines(&loaded.expect_err("a pipe"));
+        let first = Settings::load(&handed, &env).expect("read to its end").settings;
+        let again = wrong(Settings::load_again(&handed, &env));
+        let named = wrong(Settings::load(&fifo, &env));
+        let named_again = wrong(Settings::load_again(&fifo, &env));
+        let nothing = &["/dev/null".into()];
+        let empty = Settings::load(nothing, &env).is_ok() && Settings::load_again(nothing, &env).is_ok();
+        done.send((first.lookup.final_ttl, again, named, named_again, empty)).expect("awaited");
+    });
+    let (ttl, again, named, named_again, empty) =
+        result.recv_timeout(Duration::from_secs(10)).expect("nothing is waited for");
+    assert_eq!(ttl, Duration::from_secs(7200));
+    assert!(again.ends_with("): the file is a pipe, which can be read at the start only\n"), "{again}");
+    assert!(named.ends_with("): the file is a named pipe, not a regular file\n"), "{named}");
+    assert!(
+        named_again.ends_with("): the file is a pipe, which can be read at the start only\n"),
+        "{named_again}"
+    );
+    assert!(empty, "a device without anything is an empty file");
 }
 
 #[test]

@@ -22,12 +22,12 @@ use crate::{
     upstream::credentials::{Credentials, KeySource, Reread},
 };
 
-/// How long the configuration may take to be read: a pipe that nobody writes to has no end.
+/// How long the configuration may take to be read: a file server that does not answer has no end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the configuration came from, and the log, which is set up before it.
 pub struct Sources {
-    /// Reads the configuration as it was read at the start: the same files, the environment of then. May block.
+    /// Reads the configuration that was read at the start: the same files, the environment of then. May block.
     pub load: Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>,
     /// Changes the log, where there is one.
     pub log: Option<Control>,

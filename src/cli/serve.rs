@@ -40,7 +40,7 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
     let (args, env) = (args.clone(), env.clone());
     let notify = Notify::open(&env);
     let surroundings = Surroundings { descriptors: process::raise_descriptors(), sockets, collector };
-    let load = Box::new(move || Settings::load(&args.config, &env));
+    let load = Box::new(move || Settings::load_again(&args.config, &env));
     let sources = Sources { load, log: Some(log.control()) };
     let ended = process::run_to_end(serve(loaded, surroundings, notify, sources));
     let ended = ended.map_err(|e| e.to_string()).flatten();

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     Settings, environment,
-    layers::{self, FILE},
+    layers::{self, FILE, Time},
     problem::Problem,
     values::Values,
 };
@@ -25,7 +25,7 @@ impl Settings {
     ) -> Result<Vec<BindAddress>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut trees = vec![layers::text(layers::DEFAULT_LAYER, layers::DEFAULT, &mut problems).settings];
-        trees.extend(files.iter().map(|path| layers::file(path, &mut problems).settings));
+        trees.extend(files.iter().map(|path| layers::file(path, Time::First, &mut problems).settings));
         trees.push(environment::own(env, &mut problems).settings);
         let values = layers::merge(trees).map(|merged| Values::read(&merged, &mut problems));
         problems.retain(|problem| matters(problem.setting()));

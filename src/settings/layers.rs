@@ -5,9 +5,16 @@
 //! Merging is the `config` crate's; the workspaces stay out of it, for they hold keys and are replaced as a whole.
 //! It promises to quote nothing of a file.
 
-use std::{collections::BTreeMap, fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::Read as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
 
 use config::{Config, ConfigError, Map, Value, ValueKind};
+use rustix::{fs::OFlags, io::Errno};
 use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
@@ -47,10 +54,19 @@ pub(super) struct RawWorkspace {
     pub(super) fields: BTreeMap<&'static str, Value>,
 }
 
-/// Reads a file. Waits for its end if it is a pipe, as the shell's `<(…)` is.
-pub(super) fn file(path: &Path, problems: &mut Vec<Problem>) -> Layer {
+/// Whether the configuration is read for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// At the start of a command. A pipe that it was handed, as the shell's `<(…)` is, is read to its end.
+    First,
+    /// While the gateway runs. No pipe is waited for: it would have been read already.
+    Again,
+}
+
+/// Reads a file.
+pub(super) fn file(path: &Path, time: Time, problems: &mut Vec<Problem>) -> Layer {
     let name = path.display().to_string();
-    match contents(path) {
+    match contents(path, time) {
         Ok((contents, world_readable)) => Layer { world_readable, ..text(&name, &contents, problems) },
         Err(wrong) => {
             problems.push(Problem::new(FILE, name, wrong));
@@ -59,12 +75,9 @@ pub(super) fn file(path: &Path, problems: &mut Vec<Problem>) -> Layer {
     }
 }
 
-fn contents(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
-    let file = File::open(path).map_err(unreadable)?;
+fn contents(path: &Path, time: Time) -> Result<(Zeroizing<String>, bool), String> {
+    let file = open(path, time)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err("the file is a directory".to_owned());
-    }
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -76,6 +89,34 @@ fn contents(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
             drop(Zeroizing::new(error.into_bytes()));
             Err("the file is not UTF-8".to_owned())
         }
+    }
+}
+
+/// Opens a file without waiting for anybody, but for who writes into a pipe that the process was handed.
+fn open(path: &Path, time: Time) -> Result<File, String> {
+    let handed = ["/dev/stdin", "/dev/fd", "/proc"].iter().any(|place| path.starts_with(place));
+    let waits = handed && time == Time::First;
+    // A FIFO without a writer opens at once then; regular files do not care.
+    let nonblocking = if waits { OFlags::empty() } else { OFlags::NONBLOCK };
+    let flags = (nonblocking | OFlags::NOCTTY).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        // A Unix socket or a device without a driver.
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            return Err("the file is not a regular file".to_owned());
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    let kind = file.metadata().map_err(unreadable)?.file_type();
+    match time {
+        _ if kind.is_dir() => Err("the file is a directory".to_owned()),
+        Time::First if kind.is_fifo() && !waits => {
+            Err("the file is a named pipe, not a regular file".to_owned())
+        }
+        Time::Again if kind.is_fifo() => {
+            Err("the file is a pipe, which can be read at the start only".to_owned())
+        }
+        Time::First | Time::Again => Ok(file),
     }
 }
 

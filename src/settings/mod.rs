@@ -43,7 +43,7 @@ pub use effective::Effective;
 pub use problem::Problem;
 pub use reload::Reload;
 
-use layers::Layer;
+use layers::{Layer, Time};
 use values::Values;
 
 /// What stands in the place of a secret; never a secret itself.
@@ -96,9 +96,15 @@ impl Settings {
     /// # Errors
     /// Every problem there is, in the order of the layers and then of the settings.
     pub fn load(files: &[PathBuf], env: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let layers = files.iter().map(|path| (path.as_path(), layers::file(path, &mut problems))).collect();
-        load(layers, env, problems)
+        load_files(files, Time::First, env)
+    }
+
+    /// The same while the gateway runs. A pipe that was read at the start is not waited for, and is a problem.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_again(files: &[PathBuf], env: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
+        load_files(files, Time::Again, env)
     }
 
     /// The same with one text in place of the files; its layer is called `text`.
@@ -110,6 +116,12 @@ impl Settings {
         let layer = layers::text("text", toml, &mut problems);
         load(vec![(Path::new("text"), layer)], env, problems)
     }
+}
+
+fn load_files(files: &[PathBuf], time: Time, env: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let layers = files.iter().map(|path| (path.as_path(), layers::file(path, time, &mut problems))).collect();
+    load(layers, env, problems)
 }
 
 fn load(

@@ -2,7 +2,10 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::Signal,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -124,9 +127,15 @@ async fn a_bad_file_changes_nothing_and_all_that_is_wrong_is_told() {
     assert_eq!(gateway.operate("POST", "/reload").await.status, 422);
     fs::remove_file(&gateway.file).expect("removed");
     assert_eq!(gateway.operate("POST", "/reload").await.status, 422);
+    mkfifoat(CWD, &gateway.file, Mode::RWXU).expect("a fifo");
+    let refused = gateway.operate("POST", "/reload").await;
+    assert!(refused.json()["problems"].to_string().contains("the file is a pipe"), "{}", refused.text());
     assert_eq!(gateway.operate("GET", "/config").await.text(), shown);
     gateway.get(&id(1)).await;
     assert!(ttl(&gateway.get(&id(1)).await) <= 3_600);
+    // None of it is in the way of one that is good.
+    gateway.write("lookup.final_ttl = '2h'");
+    assert_eq!(gateway.operate("POST", "/reload").await.json()["changed"], json!(["lookup.final_ttl"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

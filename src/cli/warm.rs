@@ -93,12 +93,21 @@ pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
 }
 
 fn read(list: &Path) -> io::Result<String> {
-    if list != Path::new("-") {
-        return std::fs::read_to_string(list);
+    let mut bytes = Vec::new();
+    if list == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut bytes)?;
+    } else {
+        bytes = std::fs::read(list)?;
     }
-    let mut text = String::new();
-    io::stdin().lock().read_to_string(&mut text)?;
-    Ok(text)
+    text(bytes).map_err(|line| io::Error::other(format!("line {line} is not UTF-8")))
+}
+
+/// The bytes as text, or the number of the first line that is none.
+fn text(bytes: Vec<u8>) -> Result<String, usize> {
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = error.utf8_error().valid_up_to();
+        1 + memchr::memchr_iter(b'\n', &error.as_bytes()[..sound]).count()
+    })
 }
 
 /// The ids in a text, one a line, without blank lines and comments.
@@ -198,6 +207,19 @@ mod tests {
         let text = "\u{feff}# calls of May\nabc\r\n\n  def # the long one\n#ghi\njkl";
         assert_eq!(ids(text), ["abc", "def", "jkl"]);
         assert!(ids("\n \n# nothing\n").is_empty());
+    }
+
+    #[test]
+    fn a_list_that_is_not_utf_8_names_its_first_such_line() {
+        for (bytes, line) in [
+            (&b"caf\xe9"[..], 1),
+            (b"abc\ndef # caf\xe9\nghi\xff\n", 2),
+            (b"abc\r\n\r\n\xff\xfea\0", 3),
+            (b"abc\ncut \xc3", 2),
+        ] {
+            assert_eq!(text(bytes.to_vec()), Err(line), "{bytes:?}");
+        }
+        assert_eq!(text("é\n".into()).as_deref(), Ok("é\n"));
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub(super) fn own(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -
             continue;
         }
         let path = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
+        if path.is_empty() {
+            let problem = Problem::new(PREFIX, layer(name), "names no setting");
+            problems
+                .push(problem.right("expected CALLGATE__SECTION__KEY, such as CALLGATE__LISTEN__INTERNAL"));
+            continue;
+        }
         if path.split(['.', '[']).next() == Some(table::WORKSPACES) {
             let problem = Problem::new(path, layer(name), "workspaces are not read from the environment");
             problems.push(problem.right(
@@ -60,8 +66,21 @@ pub(super) fn own(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -
                     problems.push(problem.right(reader::expected(setting.kind)));
                 }
             },
+            None if table::is_section(&path) => {
+                let problem = Problem::new(&path, layer(name), "a section, not a setting");
+                problems.push(match table::first_of(&path) {
+                    Some(setting) => problem
+                        .right(format!("expected one of its settings, such as {}", self::spelled(setting))),
+                    None => problem,
+                });
+            }
             None => {
-                let near = table::nearest(&path).map(self::spelled);
+                // Of the workspaces none is read, and a section alone is no setting.
+                let near = table::nearest(&path).filter(|near| *near != table::WORKSPACES);
+                let near = near.map(|near| match table::is_section(near) {
+                    true => format!("{}__…", self::spelled(near)),
+                    false => self::spelled(near),
+                });
                 problems.push(unknown(path, layer(name), near));
             }
         }

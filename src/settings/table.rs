@@ -159,6 +159,12 @@ pub(super) fn is_section(path: &str) -> bool {
     sections().any(|section| section == path)
 }
 
+/// The first setting in that table, or in a table within it.
+pub(super) fn first_of(section: &str) -> Option<&'static str> {
+    let within = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+    SETTINGS.iter().map(|setting| setting.path).find(|path| within(path))
+}
+
 /// The table that holds the setting of that path.
 pub(super) fn section(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(section, _)| section)

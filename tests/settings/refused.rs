@@ -173,8 +173,22 @@ fn each_bad_variable_is_one_line_that_names_it() {
             "canary-0071e5",
             "listen.htp2 ({}): unknown setting; did you mean CALLGATE__LISTEN__HTTP2",
         ),
-        ("CALLGATE__LISTEN", "x", "listen ({}): unknown setting"),
-        ("CALLGATE__", "x", " ({}): unknown setting"),
+        (
+            "CALLGATE__LOOKUP",
+            "1",
+            "lookup ({}): a section, not a setting; expected one of its settings, such as CALLGATE__LOOKUP__FINAL_STATUSES",
+        ),
+        (
+            "CALLGATE__CACHE__DISK",
+            "/var/lib/calls",
+            "cache.disk ({}): a section, not a setting; expected one of its settings, such as CALLGATE__CACHE__DISK__PATH",
+        ),
+        ("CALLGATE__LOKUP", "1", "lokup ({}): unknown setting; did you mean CALLGATE__LOOKUP__…"),
+        (
+            "CALLGATE__",
+            "x",
+            "CALLGATE__ ({}): names no setting; expected CALLGATE__SECTION__KEY, such as CALLGATE__LISTEN__INTERNAL",
+        ),
         (
             "callgate__listen__http2",
             "true",

@@ -82,7 +82,8 @@ impl Upstream {
     }
 
     /// The key to send now, with a permit of its budget: the one that is there, unless the key has come to draw on
-    /// another. Then it waits for its turn there, as [`Self::permit_before`] does.
+    /// another. Then it waits for its turn there, as [`Self::permit_before`] does. Where by then a request could not end
+    /// well any more the permit goes back: sent, it would cost a slot and count as a failure of the vendor's.
     pub(super) async fn on_account(
         &self,
         workspace: WorkspaceIndex,
@@ -92,6 +93,10 @@ impl Upstream {
     ) -> Result<(Arc<ApiKey>, Permit), Refusal> {
         loop {
             self.credentials.refresh(workspace).await;
+            if !self.is_worth_asking_before(deadline) {
+                let detail = "no time was left in which the vendor could have answered";
+                return Err(Refusal::new(ErrorCode::UpstreamTimeout, detail));
+            }
             let held = self.credentials.held(workspace);
             if held.group == permit.group() {
                 return Ok((held.key, permit));

@@ -181,7 +181,12 @@ impl Upstream {
     /// Whether a request that is sent now has a chance of being answered by `latest`.
     #[must_use]
     pub fn is_worth_asking_before(&self, latest: Instant) -> bool {
-        Instant::now() + self.settings.response_timeout / 10 < latest
+        Instant::now() + self.least_time() < latest
+    }
+
+    /// What an answer takes at least, as far as it is worth waiting for one.
+    fn least_time(&self) -> Duration {
+        self.settings.response_timeout / 10
     }
 
     /// When an answer has to be complete to a request that is sent now: all tries together have
@@ -192,7 +197,7 @@ impl Upstream {
     }
 
     /// The same for a further request of a fetch, which has to be answered by `deadline`: it waits as long from now as
-    /// a first one may, and not beyond that.
+    /// a first one may, and not until there is no time left to answer it.
     ///
     /// # Errors
     /// As [`Self::permit`].
@@ -203,7 +208,8 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
         let latest = Instant::now() + **self.queue_timeout.load();
-        self.turn(workspace, lane, latest.min(deadline)).await
+        let still_in_time = deadline.checked_sub(self.least_time()).unwrap_or(deadline);
+        self.turn(workspace, lane, latest.min(still_in_time)).await
     }
 
     /// Asks the vendor, until `deadline`. Each further try has a permit of its own, in the lane that `lane` then says;
@@ -270,7 +276,7 @@ impl Upstream {
     ) -> Option<Duration> {
         let now = Instant::now();
         // A try that cannot end well would only be counted.
-        let enough = |backoff: Duration| now + backoff + self.settings.response_timeout / 10 < tries.deadline;
+        let enough = |backoff: Duration| now + backoff + self.least_time() < tries.deadline;
         if *error == UpstreamError::CredentialsRejected(401) {
             let again = enough(Duration::ZERO) && !std::mem::replace(&mut tries.reread, true);
             return (again && self.has_another_key(key.workspace, sent).await).then_some(Duration::ZERO);

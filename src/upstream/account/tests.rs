@@ -18,7 +18,6 @@ use crate::{
     call::{ApiVersion, CacheKey, CallId, Resource},
     clock::Clock,
     metrics::{Metrics, Snapshot},
-    outcome::ErrorCode,
     trace::Trace,
     upstream::{
         Settings,
@@ -99,13 +98,21 @@ impl World {
     }
 
     fn fetch(&self, workspace: WorkspaceIndex, permit: Permit) -> JoinHandle<Result<VendorAnswer, Refusal>> {
+        self.fetch_before(self.upstream.deadline(), workspace, permit)
+    }
+
+    fn fetch_before(
+        &self,
+        deadline: Instant,
+        workspace: WorkspaceIndex,
+        permit: Permit,
+    ) -> JoinHandle<Result<VendorAnswer, Refusal>> {
         let upstream = Arc::clone(&self.upstream);
         let id = CallId::parse(b"a-call").expect("an id");
         let key = CacheKey { workspace, version: ApiVersion::V2, resource: Resource::Call(id, None) };
-        tokio::spawn(async move {
-            let deadline = upstream.deadline();
-            upstream.fetch(&key, &Trace::new(), || Lane::Lookup, deadline, permit).await
-        })
+        tokio::spawn(
+            async move { upstream.fetch(&key, &Trace::new(), || Lane::Lookup, deadline, permit).await },
+        )
     }
 
     /// Spends what the scant key has, so that it has something again after `left`.
@@ -179,4 +186,32 @@ async fn an_answer_that_is_known_stands_where_there_is_no_turn_for_another_try()
         let (_, text) = world.metrics.render(None, Snapshot::default());
         assert!(text.contains("callgate_upstream_retries_total 0\n"), "a try that was not made");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_turn_that_leaves_no_time_for_an_answer() {
+    let mut world = World::new();
+    let second = Duration::from_secs(1);
+    // The other key's turn comes a tenth of a second before all has to be over.
+    world.spend(15 * second - second / 10).await;
+    let permit = world.permit(FILED).await;
+    let fetch = world.fetch(FILED, permit);
+    let request = world.vendor.next().await;
+    advance(13 * second).await;
+    world.rotate();
+    request.fail(UpstreamError::Failing(503));
+    assert_eq!(fetch.await.expect("no panic").expect_err("no other try").code, ErrorCode::UpstreamError);
+    sleep(3 * second).await;
+    assert_eq!(world.vendor.unanswered().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_end_well_any_more_is_not_sent_and_costs_nothing() {
+    let mut world = World::new();
+    let remaining = |world: &World| world.upstream.budgets(Instant::now())[0].1.remaining;
+    let permit = world.permit(FILED).await;
+    let soon = Instant::now() + Duration::from_secs(1);
+    let refusal = world.fetch_before(soon, FILED, permit).await.expect("no panic").expect_err("too late");
+    assert_eq!(refusal.code, ErrorCode::UpstreamTimeout);
+    assert_eq!((world.vendor.unanswered().await, remaining(&world)), (0, 60));
 }

@@ -21,6 +21,7 @@ use crate::{
     store::{Failure, FailureAnswer, Landing, Store, Stored},
     upstream::{
         budget::{Lane, gate::Permit},
+        error::Unanswered,
         vendor::VendorAnswer,
     },
 };
@@ -60,21 +61,21 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
             let fetch =
                 Fetch { lookup: &lookup, policy: &policy, leader: &leader, ask: &ask, handed_on: false };
             let (answer, landing) = fetch.fly(lane, permit, latest).await;
-            if leader.is_purged() {
-                // Whoever waits for it elsewhere may have begun after the purge.
-                drop(lease);
-            } else {
+            let upstream = landing.is_some().then(|| sent.elapsed());
+            // Whoever waits for it elsewhere may have begun after the purge.
+            match landing.filter(|_| !leader.is_purged()) {
                 // Those at other replicas find what may be kept where they look first.
-                lease.land(&landing);
+                Some(landing) => lease.land(&landing),
+                None => drop(lease),
             }
-            (leader, answer, Some(sent.elapsed()))
+            (leader, answer, upstream)
         }
         Turn::Ours(leader, lease, lane, Err(refusal)) => {
             drop(lease);
             let fetch =
                 Fetch { lookup: &lookup, policy: &policy, leader: &leader, ask: &ask, handed_on: false };
-            let answer = fetch.decide(Err(refusal), false).answer;
-            (leader, Answer { turned_away: Some(lane), ..answer }, None)
+            let answer = fetch.turned_away(lane, refusal);
+            (leader, answer, None)
         }
     };
     leader = back;
@@ -125,13 +126,17 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     /// Asks the vendor, and once more where what came over a used connection is another call's record: an answer that
     /// nobody asked for shifts all that follow on its connection by one, and would give callers each other's calls.
-    /// Says also what other replicas are to be told.
-    async fn fly(&self, lane: Lane, permit: Permit, latest: Instant) -> (Answer, Landing) {
+    /// Says also what other replicas are to be told, which is nothing where the vendor was not asked.
+    async fn fly(&self, lane: Lane, permit: Permit, latest: Instant) -> (Answer, Option<Landing>) {
         let deadline = self.lookup.upstream.deadline().min(latest);
         let lane = || if self.leader.is_urgent() { Lane::Lookup } else { lane };
-        let fetched = self.ask_vendor(lane, deadline, permit).await;
+        let fetched = match self.ask_vendor(lane, deadline, permit).await {
+            Ok(answer) => Ok(answer),
+            Err(Unanswered::Failed(refusal)) => Err(refusal),
+            Err(Unanswered::NotSent(lane, refusal)) => return (self.turned_away(lane, refusal), None),
+        };
         let source = fetched.as_ref().ok().and_then(|answer| answer.source.clone());
-        let landing = handed_on::write(&fetched);
+        let landing = Some(handed_on::write(&fetched));
         let Decision { answer, anothers } = self.decide(fetched, true);
         let Some(source) = source.filter(|_| anothers) else { return (answer, landing) };
         source.distrust();
@@ -142,11 +147,20 @@ impl Fetch<'_> {
         }
         let permit = self.lookup.upstream.permit_before(self.ask.key.workspace, lane(), deadline).await;
         let fetched = match permit {
-            Ok(permit) => self.ask_vendor(lane, deadline, permit).await,
+            Ok(permit) => match self.ask_vendor(lane, deadline, permit).await {
+                Ok(answer) => Ok(answer),
+                Err(Unanswered::Failed(refusal) | Unanswered::NotSent(_, refusal)) => Err(refusal),
+            },
             Err(refusal) => Err(refusal),
         };
-        let landing = handed_on::write(&fetched);
+        let landing = Some(handed_on::write(&fetched));
         (self.decide(fetched, true).answer, landing)
+    }
+
+    /// The vendor was not asked: nothing of that is remembered, and it is known in which lane there was no turn.
+    fn turned_away(&self, lane: Lane, refusal: Refusal) -> Answer {
+        let answer = self.decide(Err(refusal), false).answer;
+        Answer { turned_away: Some(lane), ..answer }
     }
 
     /// Asks the vendor; a panic on the way is an error like any other.
@@ -155,9 +169,9 @@ impl Fetch<'_> {
         lane: impl Fn() -> Lane,
         deadline: Instant,
         permit: Permit,
-    ) -> Result<VendorAnswer, Refusal> {
+    ) -> Result<VendorAnswer, Unanswered> {
         let fetch = self.lookup.upstream.fetch(&self.ask.key, &self.ask.trace, lane, deadline, permit);
-        AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+        AssertUnwindSafe(fetch).catch_unwind().await.unwrap_or_else(|_| Err(Unanswered::Failed(panicked())))
     }
 
     /// What the waiters get, and what stays behind in the store.

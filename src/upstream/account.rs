@@ -84,18 +84,19 @@ impl Upstream {
     /// The key to send now, with a permit of its budget: the one that is there, unless the key has come to draw on
     /// another. Then it waits for its turn there, as [`Self::permit_before`] does. Where by then a request could not end
     /// well any more the permit goes back: sent, it would cost a slot and count as a failure of the vendor's.
+    /// Where there is no such permit the refusal comes with the lane that it was waited for in.
     pub(super) async fn on_account(
         &self,
         workspace: WorkspaceIndex,
         mut permit: Permit,
         lane: &impl Fn() -> Lane,
         deadline: Instant,
-    ) -> Result<(Arc<ApiKey>, Permit), Refusal> {
+    ) -> Result<(Arc<ApiKey>, Permit), (Lane, Refusal)> {
         loop {
             self.credentials.refresh(workspace).await;
             if !self.is_worth_asking_before(deadline) {
                 let detail = "no time was left in which the vendor could have answered";
-                return Err(Refusal::new(ErrorCode::UpstreamTimeout, detail));
+                return Err((lane(), Refusal::new(ErrorCode::UpstreamTimeout, detail)));
             }
             let held = self.credentials.held(workspace);
             if held.group == permit.group() {
@@ -103,7 +104,9 @@ impl Upstream {
             }
             // First, so that the key's own budget does not begin with a slot that was never used.
             drop(permit);
-            permit = self.permit_before(workspace, lane(), deadline).await?;
+            let lane = lane();
+            let turn = self.permit_before(workspace, lane, deadline).await;
+            permit = turn.map_err(|refusal| (lane, refusal))?;
         }
     }
 

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt};
 
 use http::StatusCode;
 
-use super::breaker::Health;
+use super::{breaker::Health, budget::Lane};
 use crate::outcome::{ErrorCode, Refusal};
 
 /// Why there is no answer of the vendor that could be passed on.
@@ -123,4 +123,12 @@ impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         Self::new(error.code(), error.detail()).because(error.to_string())
     }
+}
+/// Why a fetch has no answer that may be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// No request left: its turn, in this lane, did not come in time. It says nothing of the vendor.
+    NotSent(Lane, Refusal),
+    /// At least one was sent, and this came of it.
+    Failed(Refusal),
 }

@@ -40,7 +40,7 @@ use budget::{
     gate::{Gate, KeyState, Permit, Report},
 };
 use credentials::{ApiKey, Credentials};
-use error::UpstreamError;
+use error::{Unanswered, UpstreamError};
 use rejections::Rejections;
 use retry::Ledger;
 use sightings::Sightings;
@@ -216,7 +216,8 @@ impl Upstream {
     /// where there is none, the answer to the try before it stands.
     ///
     /// # Errors
-    /// Where no answer came that may be passed on; a 429 of the vendor's is among them.
+    /// Where no answer came that may be passed on; a 429 of the vendor's is among them. It says whether the vendor was
+    /// asked at all.
     pub async fn fetch(
         &self,
         key: &CacheKey,
@@ -224,7 +225,7 @@ impl Upstream {
         lane: impl Fn() -> Lane,
         deadline: Instant,
         permit: Permit,
-    ) -> Result<VendorAnswer, Refusal> {
+    ) -> Result<VendorAnswer, Unanswered> {
         let path_and_query = key.path_and_query();
         self.retries().request(Instant::now());
         let mut tries = Tries { deadline, retries: 0, reconnected: false, reread: false };
@@ -238,7 +239,7 @@ impl Upstream {
                     on_account
                 }
                 (Err(_), Some(answer)) => break answer,
-                (Err(refusal), None) => return Err(refusal),
+                (Err((lane, refusal)), None) => return Err(Unanswered::NotSent(lane, refusal)),
             };
             let secrets = self.credentials.keys();
             let attempt = Attempt {
@@ -260,9 +261,11 @@ impl Upstream {
             known = Some(answer);
         };
         match answer {
-            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&answer)),
+            Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(Unanswered::Failed(self.limited(&answer)))
+            }
             Ok(answer) => Ok(answer),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Unanswered::Failed(error.into())),
         }
     }
 

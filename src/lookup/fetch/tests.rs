@@ -308,3 +308,33 @@ async fn a_flight_under_way_ends_by_the_settings_that_it_began_with() {
     world.vendor.next().await.fail(UpstreamError::Timeout);
     assert_eq!(said(caller).await.0, 504);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_refused_on_another_account_is_remembered_as_no_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    let rotate = |key: &[u8]| {
+        let mut new = tempfile::NamedTempFile::new_in(dir.path()).expect("a file");
+        new.write_all(key).expect("written");
+        new.persist(&path).expect("in its place");
+    };
+    rotate(b"the-other-key");
+    let mut terms = Terms { source: KeySource::File(path.clone()), ..Terms::default() };
+    terms.budget.requests_per_minute = 1;
+    let mut world = World::new(terms);
+    rotate(b"the-spent-key");
+    world.lookup.upstream().look_at_keys().await;
+    world.keep(A).await;
+    rotate(b"the-other-key");
+    world.lookup.upstream().look_at_keys().await;
+    // The turn is had with one key, and the other is there before the request leaves.
+    rotate(b"the-spent-key");
+    let answer = world.poll(B).await.expect("no panic");
+    assert_eq!(status(&answer), 429);
+    assert_eq!((answer.turned_away, answer.timing.upstream), (Some(Lane::Wait), None));
+    rotate(b"the-other-key");
+    world.lookup.upstream().look_at_keys().await;
+    let caller = world.caller(B);
+    world.vendor.next().await.answer(200, settled(B));
+    assert_eq!(said(caller).await, (200, "callgate; fwd=uri-miss; fwd-status=200; stored".into()));
+}

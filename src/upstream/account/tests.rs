@@ -22,7 +22,7 @@ use crate::{
     upstream::{
         Settings,
         credentials::{KeySource, WorkspaceSettings},
-        error::UpstreamError,
+        error::{Unanswered, UpstreamError},
         scripted::{Script, scripted},
         vendor::VendorAnswer,
     },
@@ -97,7 +97,11 @@ impl World {
         self.upstream.permit(workspace, Lane::Lookup, Instant::now()).await.expect("a turn")
     }
 
-    fn fetch(&self, workspace: WorkspaceIndex, permit: Permit) -> JoinHandle<Result<VendorAnswer, Refusal>> {
+    fn fetch(
+        &self,
+        workspace: WorkspaceIndex,
+        permit: Permit,
+    ) -> JoinHandle<Result<VendorAnswer, Unanswered>> {
         self.fetch_before(self.upstream.deadline(), workspace, permit)
     }
 
@@ -106,7 +110,7 @@ impl World {
         deadline: Instant,
         workspace: WorkspaceIndex,
         permit: Permit,
-    ) -> JoinHandle<Result<VendorAnswer, Refusal>> {
+    ) -> JoinHandle<Result<VendorAnswer, Unanswered>> {
         let upstream = Arc::clone(&self.upstream);
         let id = CallId::parse(b"a-call").expect("an id");
         let key = CacheKey { workspace, version: ApiVersion::V2, resource: Resource::Call(id, None) };
@@ -137,6 +141,14 @@ impl World {
     }
 }
 
+/// What came of the request that was sent.
+async fn failed(fetch: JoinHandle<Result<VendorAnswer, Unanswered>>) -> ErrorCode {
+    match fetch.await.expect("no panic").expect_err("no other try") {
+        Unanswered::Failed(refusal) => refusal.code,
+        unanswered @ Unanswered::NotSent(..) => panic!("sent: {unanswered:?}"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_on_another_account_is_waited_for_like_any_other_and_counted() {
     let mut world = World::new();
@@ -160,7 +172,8 @@ async fn nobody_waits_on_another_account_beyond_the_queue_timeout() {
     world.spend(Duration::from_secs(5)).await;
     let permit = world.permit(FILED).await;
     world.rotate();
-    let refusal = world.fetch(FILED, permit).await.expect("no panic").expect_err("no turn");
+    let unanswered = world.fetch(FILED, permit).await.expect("no panic").expect_err("no turn");
+    let Unanswered::NotSent(Lane::Lookup, refusal) = unanswered else { panic!("not sent: {unanswered:?}") };
     assert_eq!(refusal.code, ErrorCode::RateLimitExceeded);
     assert_eq!(world.turns(), ["2", "1"]);
     assert_eq!(world.vendor.unanswered().await, 0);
@@ -179,8 +192,7 @@ async fn an_answer_that_is_known_stands_where_there_is_no_turn_for_another_try()
         let request = world.vendor.next().await;
         world.rotate();
         request.fail(error);
-        let refusal = fetch.await.expect("no panic").expect_err("no other try");
-        assert_eq!(refusal.code, code);
+        assert_eq!(failed(fetch).await, code);
         sleep(Duration::from_secs(1)).await;
         assert_eq!(world.vendor.unanswered().await, 0);
         let (_, text) = world.metrics.render(None, Snapshot::default());
@@ -200,7 +212,7 @@ async fn nobody_waits_for_a_turn_that_leaves_no_time_for_an_answer() {
     advance(13 * second).await;
     world.rotate();
     request.fail(UpstreamError::Failing(503));
-    assert_eq!(fetch.await.expect("no panic").expect_err("no other try").code, ErrorCode::UpstreamError);
+    assert_eq!(failed(fetch).await, ErrorCode::UpstreamError);
     sleep(3 * second).await;
     assert_eq!(world.vendor.unanswered().await, 0);
 }
@@ -211,7 +223,8 @@ async fn a_request_that_cannot_end_well_any_more_is_not_sent_and_costs_nothing()
     let remaining = |world: &World| world.upstream.budgets(Instant::now())[0].1.remaining;
     let permit = world.permit(FILED).await;
     let soon = Instant::now() + Duration::from_secs(1);
-    let refusal = world.fetch_before(soon, FILED, permit).await.expect("no panic").expect_err("too late");
+    let unanswered = world.fetch_before(soon, FILED, permit).await.expect("no panic").expect_err("too late");
+    let Unanswered::NotSent(Lane::Lookup, refusal) = unanswered else { panic!("not sent: {unanswered:?}") };
     assert_eq!(refusal.code, ErrorCode::UpstreamTimeout);
     assert_eq!((world.vendor.unanswered().await, remaining(&world)), (0, 60));
 }

@@ -145,13 +145,13 @@ impl Fetch<'_> {
         if !reused {
             return (answer, landing);
         }
+        // Where there is no turn for that, what is known stands, here and at other replicas.
         let permit = self.lookup.upstream.permit_before(self.ask.key.workspace, lane(), deadline).await;
-        let fetched = match permit {
-            Ok(permit) => match self.ask_vendor(lane, deadline, permit).await {
-                Ok(answer) => Ok(answer),
-                Err(Unanswered::Failed(refusal) | Unanswered::NotSent(_, refusal)) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
+        let Ok(permit) = permit else { return (answer, landing) };
+        let fetched = match self.ask_vendor(lane, deadline, permit).await {
+            Ok(answer) => Ok(answer),
+            Err(Unanswered::Failed(refusal)) => Err(refusal),
+            Err(Unanswered::NotSent(..)) => return (answer, landing),
         };
         let landing = Some(handed_on::write(&fetched));
         (self.decide(fetched, true).answer, landing)

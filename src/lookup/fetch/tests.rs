@@ -338,3 +338,15 @@ async fn a_turn_that_is_refused_on_another_account_is_remembered_as_no_failure()
     world.vendor.next().await.answer(200, settled(B));
     assert_eq!(said(caller).await, (200, "callgate; fwd=uri-miss; fwd-status=200; stored".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_calls_record_stands_where_there_is_no_turn_to_ask_once_more() {
+    let mut terms = Terms::default();
+    terms.budget.requests_per_minute = 1;
+    let mut world = World::new(terms);
+    let caller = world.caller(A);
+    let of_another = r#"{"_id":"call-a","workspaceId":"ws-2","status":"completed"}"#;
+    world.vendor.next().await.answer_over_a_used_connection(of_another);
+    assert_eq!(said(caller).await, (502, "callgate; fwd=uri-miss; detail=upstream_mismatch".into()));
+    assert_eq!(world.vendor.unanswered().await, 0);
+}

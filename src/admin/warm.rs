@@ -152,14 +152,19 @@ impl Warming {
         let mut taken = self.take().ok_or_else(|| later("several lists are being warmed already"))?;
         let read = timeout(BODY_TIMEOUT, read(incoming, &mut taken)).await;
         let raw = read.unwrap_or_else(|_| Err(invalid("the body took too long to come")))?;
-        // Megabytes of ids take their time, which is not to be that of callers.
-        let list = tokio::task::spawn_blocking(move || ids::read(raw)).await;
-        let list = list.map_err(|_| invalid("the list could not be read"))?.map_err(invalid)?;
+        let (list, taken) = listed(raw, taken).await?;
         let work = work::Work::new(parts, workspace, list, peer);
         let (lines, content) = mpsc::channel(UNREAD);
         tokio::spawn(done(work, lines, taken));
         Ok(body(http::StatusCode::OK, NDJSON, Bytes::new()).map(|_| Content::Stream(content)))
     }
+}
+
+/// The list in a body. What it has taken stays taken until it is read, also where nobody waits for that any more.
+async fn listed(raw: Vec<u8>, taken: Taken) -> Result<(ids::List, Taken), Refused> {
+    // Megabytes of ids take their time, which is not to be that of callers.
+    let read = tokio::task::spawn_blocking(move || ids::read(raw).map(|list| (list, taken))).await;
+    read.map_err(|_| invalid("the list could not be read"))?.map_err(invalid)
 }
 
 async fn done(work: work::Work, lines: mpsc::Sender<Bytes>, taken: Taken) {
@@ -188,4 +193,32 @@ async fn read(mut incoming: Incoming, taken: &mut Taken) -> Result<Vec<u8>, Refu
         read.extend_from_slice(piece);
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::{runtime::Builder, task::spawn_blocking};
+
+    use super::*;
+
+    #[test]
+    fn what_a_list_has_taken_stays_taken_until_it_is_read_though_its_caller_has_left() {
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            drop(spawn_blocking(move || held.recv()));
+            let warming = Warming::default();
+            let mut taken = warming.take().expect("a place");
+            assert!(taken.reach(10).is_ok());
+            let left = listed(br#"{"ids":[]}"#.to_vec(), taken).now_or_never();
+            assert!(left.is_none(), "there is no thread for it yet");
+            let free = || (warming.places.available_permits(), warming.room.available_permits());
+            assert_eq!(free(), (AT_ONCE - 1, TOGETHER - 10));
+            drop(release);
+            let all = u32::try_from(TOGETHER).expect("no more than permits");
+            drop(warming.room.acquire_many(all).await.expect("open"));
+            assert_eq!(free(), (AT_ONCE, TOGETHER));
+        });
+    }
 }

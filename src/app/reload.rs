@@ -10,16 +10,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     admin::reload::{Configuration, Reloaded},
+    call::WorkspaceIndex,
     downstream::sampler::Sampler,
     lookup::Lookup,
     settings::{Loaded, Problem, Settings},
     telemetry::Control,
-    upstream::credentials::{Credentials, KeySource, Reread},
+    upstream::credentials::{Credentials, Reread},
 };
 
 /// How long the configuration may take to be read: a file server that does not answer has no end.
@@ -122,22 +123,19 @@ impl Reloader {
 
     /// Reads the key files again; the paths of the settings that name those with another key.
     fn keys(&self) -> Vec<String> {
-        let settings = self.in_force.load();
-        let files = settings.workspaces.iter().zip(self.credentials.workspaces()).enumerate();
-        let files = files.filter(|(_, (settings, _))| matches!(settings.source, KeySource::File(_)));
-        let reread = async |(at, (_, workspace))| match self.credentials.read_again(workspace).await {
+        // On a thread that may block.
+        let reread = Handle::current().block_on(self.credentials.read_all_again());
+        let changed = |(workspace, reread): (WorkspaceIndex, Reread)| match reread {
             // That one is late was said.
             Reread::Unchanged | Reread::Late => None,
-            Reread::Changed => Some(format!("workspaces[{at}].api_key_file")),
+            Reread::Changed => Some(format!("workspaces[{}].api_key_file", workspace.0)),
             Reread::Unreadable(error) => {
                 let name = self.credentials.name(workspace);
                 tracing::warn!(workspace = name, %error, "the key file gives no key: the last one is used on");
                 None
             }
         };
-        // On a thread that may block, and all at once: each waits for its own file.
-        let reread = Handle::current().block_on(join_all(files.map(reread)));
-        reread.into_iter().flatten().collect()
+        reread.into_iter().filter_map(changed).collect()
     }
 }
 

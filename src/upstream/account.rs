@@ -111,7 +111,8 @@ impl Upstream {
     }
 
     /// Looks at all key files, so that what is said of them, and of rejected keys, is so now: a file may have been
-    /// changed, and nobody has asked with its new key yet. Waits half a second at the most.
+    /// changed, and nobody has asked with its new key yet. Waits little more than half a second at the
+    /// most.
     pub async fn look_at_keys(&self) {
         let doubted: Vec<_> =
             self.rejections.current(Instant::now()).into_iter().map(|(workspace, _)| workspace).collect();

@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 /// Of the threads that block, which tokio has 512 of, so many may come to hang in looks.
 pub(super) const MOST_AT_ONCE: usize = 256;
 
-/// A file that hangs is spoken of this often.
+/// A file that cannot be looked at is spoken of this often.
 const SPEAK_EVERY: Duration = Duration::from_secs(60);
 
 /// The looks at one file.
@@ -46,7 +46,7 @@ struct State {
     reading: bool,
     /// When the look that is under way began, if one is.
     since: Option<Instant>,
-    /// When it was last said that the file hangs.
+    /// When it was last said that the file cannot be looked at.
     spoken: Option<Instant>,
 }
 
@@ -57,8 +57,10 @@ pub(super) enum Asked {
     Look(u64, OwnedSemaphorePermit),
     /// Wait for this number: somebody looks.
     Wait(u64),
-    /// Nothing: the file hangs, or so many others do that there is no thread left for this one.
-    Hopeless,
+    /// Nothing: the file hangs.
+    Hangs,
+    /// Nothing: so many looks are under way, most of which must hang, that there is no thread left for this one.
+    NoThread,
 }
 
 /// A look that is to be made.
@@ -84,14 +86,14 @@ impl Looks {
         state.asked += 1;
         state.reading |= reading;
         match state.since {
-            Some(since) if now >= since + PATIENCE => Asked::Hopeless,
+            Some(since) if now >= since + PATIENCE => Asked::Hangs,
             Some(_) => Asked::Wait(state.asked),
             None => match Arc::clone(places).try_acquire_owned() {
                 Ok(place) => {
                     state.since = Some(now);
                     Asked::Look(state.asked, place)
                 }
-                Err(_) => Asked::Hopeless,
+                Err(_) => Asked::NoThread,
             },
         }
     }
@@ -141,7 +143,7 @@ impl Looks {
         self.lock().seen.is_none()
     }
 
-    /// Whether it is time to say that the file hangs; it counts as said.
+    /// Whether it is time to say that the file cannot be looked at; it counts as said.
     pub(super) fn speaks(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let speaks = state.spoken.is_none_or(|spoken| now >= spoken + SPEAK_EVERY);

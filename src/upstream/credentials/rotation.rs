@@ -6,7 +6,7 @@
 //! file system's clock, is set right by the look after it, or by the 401 that the wrong key earns.
 //!
 //! It promises that a file which is no good leaves the last good key in place, and that this is said once; that files
-//! are touched on threads of their own, one for a file at the most; and that nobody waits for one that hangs.
+//! are touched on threads of their own, one for a workspace at the most; and that nobody waits for one that hangs.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -28,8 +28,9 @@ use crate::call::WorkspaceIndex;
 /// How many files are looked at at once where all of them are.
 const AT_ONCE: usize = 16;
 
-/// How long that may take: who probes waits a second, as a rule.
-const PATIENCE_WITH_ALL: Duration = PATIENCE.saturating_mul(2);
+/// How long that may take: who probes waits a second, as a rule. Two rounds of those that hang, and what they come late
+/// by: cut off before, the second would not get to say so.
+const PATIENCE_WITH_ALL: Duration = PATIENCE.saturating_mul(2).saturating_add(Duration::from_millis(50));
 
 /// What came of reading a key file again.
 #[derive(Debug)]
@@ -74,8 +75,16 @@ impl Credentials {
         self.reread(workspace, &before).await
     }
 
+    /// The same for all key files, so many at once that those which hang do not take the threads of the others. What came
+    /// of it, in the order of the workspaces.
+    pub async fn read_all_again(self: &Arc<Self>) -> Vec<(WorkspaceIndex, Reread)> {
+        let of_files = self.workspaces().filter(|workspace| self.file(*workspace).is_some());
+        let reads = of_files.map(async |workspace| (workspace, self.read_again(workspace).await));
+        stream::iter(reads).buffered(AT_ONCE).collect().await
+    }
+
     /// Looks at all key files, and reads those of `doubted` workspaces in any case. What is known of them afterwards is
-    /// what was known before where one hangs. Waits half a second at the most.
+    /// what was known before where one hangs. Waits little more than half a second at the most.
     pub async fn look_at_all(self: &Arc<Self>, doubted: &[WorkspaceIndex]) {
         let of_files = self.workspaces().filter(|workspace| self.file(*workspace).is_some());
         let looks = of_files.map(|workspace| self.look(workspace, doubted.contains(&workspace)));
@@ -88,9 +97,8 @@ impl Credentials {
     async fn look(self: &Arc<Self>, workspace: WorkspaceIndex, reading: bool) -> bool {
         let Some(looks) = self.file(workspace) else { return true };
         let now = Instant::now();
-        let number = match looks.ask(reading, &self.places, now) {
-            Asked::Wait(number) => Some(number),
-            Asked::Hopeless => None,
+        let in_time = match looks.ask(reading, &self.places, now) {
+            Asked::Wait(number) => looks.ended(number, now).await,
             Asked::Look(number, place) => {
                 let credentials = Arc::clone(self);
                 // Nobody waits for the thread: who asked may leave.
@@ -100,12 +108,19 @@ impl Credentials {
                         looks.run(|look| credentials.look_now(workspace, look));
                     }
                 }));
-                Some(number)
+                looks.ended(number, now).await
             }
-        };
-        let in_time = match number {
-            Some(number) => looks.ended(number, now).await,
-            None => false,
+            Asked::Hangs => false,
+            Asked::NoThread => {
+                if looks.speaks(now) {
+                    tracing::warn!(
+                        workspace = self.name(workspace),
+                        "so many key files are being looked at that no thread is left for this one: the key that is \
+                         there is used on"
+                    );
+                }
+                return false;
+            }
         };
         if !in_time && looks.speaks(Instant::now()) {
             tracing::warn!(

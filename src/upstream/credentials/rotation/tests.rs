@@ -14,6 +14,7 @@ use super::*;
 use crate::upstream::credentials::{
     WorkspaceSettings,
     files::{Files, Mounted, Stamp},
+    looks::MOST_AT_ONCE,
 };
 
 const ONLY: WorkspaceIndex = WorkspaceIndex(0);
@@ -46,7 +47,7 @@ impl Files for Mount {
     }
 }
 
-/// One workspace with its key file.
+/// Workspaces, each with its key file.
 struct World {
     far: Arc<Far>,
     credentials: Arc<Credentials>,
@@ -55,16 +56,23 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(1)
+    }
+
+    /// With so many workspaces, of which the first is called `main`. One file will do for all of them: it is looked at
+    /// for each.
+    fn of(workspaces: usize) -> Self {
         let (far, dir) = (Arc::new(Far::default()), tempfile::tempdir().expect("a directory"));
         put(dir.path(), "key-before-rotation");
-        let workspace = WorkspaceSettings {
-            name: "main".into(),
-            workspace_id: "ws-1".into(),
+        let workspace = |n| WorkspaceSettings {
+            name: if n == 0 { "main".into() } else { format!("ws-{n}") },
+            workspace_id: format!("ws-{n}"),
             source: KeySource::File(dir.path().join("key")),
             requests_per_minute: None,
         };
         let mount = Box::new(Mount(Arc::clone(&far)));
-        let opened = Credentials::open_in(mount, vec![workspace], Vec::new()).expect("opened");
+        let all = (0..workspaces).map(workspace).collect();
+        let opened = Credentials::open_in(mount, all, Vec::new()).expect("opened");
         far.looks.send_replace(0);
         far.reads.send_replace(0);
         Self { far, credentials: Arc::new(opened), dir }
@@ -193,4 +201,41 @@ async fn a_key_file_that_has_vanished_is_told_of_when_all_are_looked_at() {
     world.rotate();
     world.credentials.look_at_all(&[]).await;
     assert!(world.credentials.missing_key_files().is_empty() && world.holds("key-after-rotation"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_files_than_there_are_threads_are_read_again_and_none_is_said_to_hang() {
+    let world = World::of(MOST_AT_ONCE + 50);
+    world.hang(true);
+    let credentials = Arc::clone(&world.credentials);
+    let reading = tokio::spawn(async move { credentials.read_all_again().await });
+    world.looked(AT_ONCE).await;
+    world.hang(false);
+    let reread = reading.await.expect("no panic");
+    assert_eq!(reread.len(), MOST_AT_ONCE + 50);
+    assert!(reread.iter().all(|(_, reread)| matches!(reread, Reread::Unchanged)), "{reread:?}");
+    world.rotate();
+    let reread = world.credentials.read_all_again().await;
+    assert!(reread.iter().all(|(_, reread)| matches!(reread, Reread::Changed)), "{reread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_files_that_hang_the_second_round_is_spoken_of_too() {
+    let world = World::of(2 * AT_ONCE);
+    world.hang(true);
+    let credentials = Arc::clone(&world.credentials);
+    let looking = tokio::spawn(async move { credentials.look_at_all(&[]).await });
+    for round in 1..=2 {
+        world.looked(round * AT_ONCE).await;
+        // Timers are up to a millisecond late.
+        for _ in 0..=PATIENCE.as_millis() {
+            advance(Duration::from_millis(1)).await;
+        }
+    }
+    looking.await.expect("no panic");
+    let now = Instant::now();
+    let spoken = |workspace: &WorkspaceIndex| {
+        world.credentials.file(*workspace).is_some_and(|looks| !looks.speaks(now))
+    };
+    assert_eq!(world.credentials.workspaces().filter(spoken).count(), 2 * AT_ONCE);
 }

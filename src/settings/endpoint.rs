@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use config::{Map, Value};
+
 use super::{
     Settings, environment,
     layers::{self, FILE, Time},
@@ -27,17 +29,36 @@ impl Settings {
         let mut trees = vec![layers::text(layers::DEFAULT_LAYER, layers::DEFAULT, &mut problems).settings];
         trees.extend(files.iter().map(|path| layers::file(path, Time::First, &mut problems).settings));
         trees.push(environment::own(env, &mut problems).settings);
-        let values = layers::merge(trees).map(|merged| Values::read(&merged, &mut problems));
-        problems.retain(|problem| matters(problem.setting()));
-        let addresses = values.ok().and_then(|values| values.addresses("listen.admin").cloned());
-        match addresses {
-            Some(addresses) if problems.is_empty() => Ok(addresses),
-            Some(_) | None => Err(problems),
-        }
+        addresses(trees, problems)
     }
 }
 
-/// Whether a problem of this setting leaves it open where the endpoint is.
+/// The addresses in these layers, unless one of these problems stands in the way, or another that is found here.
+fn addresses(
+    layers: Vec<Map<String, Value>>,
+    mut problems: Vec<Problem>,
+) -> Result<Vec<BindAddress>, Vec<Problem>> {
+    let values = layers::merge(layers).map(|merged| Values::read(&merged, &mut problems));
+    problems.retain(|problem| matters(problem.setting()));
+    let addresses = match values {
+        Ok(values) => values.addresses("listen.admin").cloned(),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    if addresses.is_none() && problems.is_empty() {
+        // Only a setting without its default could do this.
+        problems.push(Problem::new("listen.admin", layers::DEFAULT_LAYER, "the setting has no default"));
+    }
+    match addresses {
+        Some(addresses) if problems.is_empty() => Ok(addresses),
+        Some(_) | None => Err(problems),
+    }
+}
+
+/// Whether a problem of this setting stands in the way: one of a whole file, in which the address may be, or of anything
+/// in the section that has it. More than the address itself, for a misspelt name may have been meant to be it.
 fn matters(setting: &str) -> bool {
     setting == FILE || setting.split(['.', '[']).next() == Some("listen")
 }
@@ -47,6 +68,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn where_there_is_no_address_something_is_said_to_be_wrong() {
+        let problems = addresses(Vec::new(), Vec::new()).expect_err("no address");
+        assert_eq!(problems.iter().map(Problem::setting).collect::<Vec<_>>(), ["listen.admin"]);
+    }
 
     fn read(toml: &str, env: &[(&str, &str)]) -> Result<Vec<String>, Vec<String>> {
         let folder = tempfile::tempdir().expect("a folder");

@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use config::{Config, ConfigError, Map, Value, ValueKind};
+use config::{Config, Map, Value, ValueKind};
 use rustix::{fs::OFlags, io::Errno};
 use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
@@ -290,12 +290,17 @@ fn plain_value(origin: &String, value: DeValue<'_>) -> Value {
 }
 
 /// Lays tables of settings on top of each other, later ones win.
-pub(super) fn merge(layers: impl IntoIterator<Item = Map<String, Value>>) -> Result<Value, ConfigError> {
+///
+/// # Errors
+/// For a name that is no path. None is let through until here, so this would be a defect of ours.
+pub(super) fn merge(layers: impl IntoIterator<Item = Map<String, Value>>) -> Result<Value, Problem> {
     let mut builder = Config::builder();
     for layer in layers {
         let mut source = Config::default();
         source.cache = Value::new(None, layer);
         builder = builder.add_source(source);
     }
-    Ok(builder.build()?.cache)
+    let merged =
+        builder.build().map_err(|_| Problem::new(FILE, DEFAULT_LAYER, "the layers cannot be merged"))?;
+    Ok(merged.cache)
 }

@@ -145,10 +145,7 @@ fn load(
 
     let merged = match layers::merge(trees) {
         Ok(merged) => merged,
-        // Only a name that is no path could do this, and none is let through.
-        Err(_) => {
-            return Err(with(problems, Problem::new("--config", "default", "the layers cannot be merged")));
-        }
+        Err(problem) => return Err(with(problems, problem)),
     };
     let values = Values::read(&merged, &mut problems);
     let trusted_key_dirs = credentials::trusted_dirs(env);

@@ -1,5 +1,5 @@
 //! The trust that a certificate must earn, the vendor's, a Redis's or a collector's: the platform's roots, or bundled
-//! ones where the platform has none, and those of `upstream.ca_file` beside them.
+//! ones where the platform has none. For the vendor and Redis those of `upstream.ca_file` stand beside them.
 //!
 //! It knows neither names nor connections. Roots are read once, when a client is made, and not at each connection. No key
 //! log is ever written: rustls would do so for `SSLKEYLOGFILE` only if it were asked to, and it is not.

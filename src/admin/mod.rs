@@ -241,7 +241,8 @@ fn no_route(detail: &'static str) -> Refused {
     Refusal::new(ErrorCode::RouteNotFound, detail).into()
 }
 
-/// Refuses a query: who takes `/cache?id=…` for a call would lose everything.
+/// Refuses a query: nothing here understands one, and who takes `DELETE /cache?id=…` for that of a call would lose
+/// everything.
 fn without_query<B>(request: &Request<B>) -> Result<(), Refused> {
     match request.uri().query() {
         None => Ok(()),

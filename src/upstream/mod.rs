@@ -3,8 +3,7 @@
 //! [`budget::gate`] is what every request has to pass, [`retry`] says which are tried again, [`client`] sends one.
 //!
 //! [`Upstream::permit`] and [`Upstream::fetch`] are all that a lookup sees of it. What is kept and who waits is not
-//! known here, and no request leaves without a
-//! [`Permit`].
+//! known here, and no request leaves without a [`Permit`].
 
 use std::{
     fmt,

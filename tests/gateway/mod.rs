@@ -5,9 +5,10 @@
 //! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
 //! vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
 //! many callers at once, `sockets` about where it listens, `admin_cache` and `status` about what operators see and forget, `warm`
-//! about what they have fetched ahead of need, `ending`, `secrets`, `commands`, `warm_command` and `doctor` about the
-//! program itself.
+//! about what they have fetched ahead of need, `access` about the log of requests, `ending`, `secrets`, `commands`,
+//! `warm_command` and `doctor` about the program itself.
 
+mod access;
 mod admin_cache;
 mod classes;
 mod commands;

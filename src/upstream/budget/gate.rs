@@ -36,6 +36,7 @@ use crate::{
 
 mod ask;
 mod attend;
+mod newcomers;
 mod permit;
 mod terms;
 mod turn;

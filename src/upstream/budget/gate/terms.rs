@@ -1,11 +1,11 @@
-//! The terms that a key is held to, how they change while the gateway runs, and the keys that come to it meanwhile.
+//! The terms that a key is held to, and how they change while the gateway runs.
 //!
 //! What was sent stays counted. A limit that was lowered has to be grown into: until enough of what was sent is a minute
 //! old, nothing leaves. A permit that was granted before keeps its slot, and so is counted as well. Where replicas share
 //! the budget, the shared window hears of the new limit with the next slot that is asked for.
 
-use super::{Gate, Group, Key};
-use crate::upstream::budget::{Settings, share::Standing};
+use super::{Gate, Key};
+use crate::upstream::budget::Settings;
 
 /// The limit of a key, and what the lower lanes leave alone of it.
 pub(super) fn of(own_limit: Option<u32>, settings: &Settings) -> (usize, usize) {
@@ -20,34 +20,6 @@ impl Gate {
         let mut state = self.lock();
         state.settings = settings.clone();
         state.keys.iter_mut().for_each(|key| key.change(settings));
-    }
-}
-
-impl Gate {
-    /// Whether it was told of this key.
-    #[must_use]
-    pub fn knows(&self, key: usize) -> bool {
-        key < self.lock().keys.len()
-    }
-
-    /// Takes up the keys that are new since this was last told of all, in their order. What was sent with the key that
-    /// one came after counts for it as well: who changes a key while the gateway runs does not get a second minute by
-    /// it, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key, and the
-    /// right one is not to wait for what a wrong one spent. What was sent before a restart counts for its own key alone.
-    pub fn know(&self, groups: &[Group]) {
-        let mut state = self.lock();
-        for group in groups.iter().skip(state.keys.len()) {
-            let mut key = Key::new(&state.settings, group, self.aloft);
-            if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {
-                key.log.inherit(&before.log);
-            }
-            // Where the window is not relied on now, it is told of all keys before it is.
-            key.introduced = state.standing != Standing::Together;
-            if !key.introduced {
-                self.given_up.notify_one();
-            }
-            state.keys.push(key);
-        }
     }
 }
 
@@ -74,14 +46,8 @@ mod tests {
         upstream::{
             budget::{
                 Lane, Ties,
-                gate::{
-                    Report,
-                    tests::{BUDGET, alone, answered, ask, attended, replica, seconds, spend},
-                },
-                window::{
-                    Name,
-                    scripted::{Server, together},
-                },
+                gate::tests::{ask, attended, replica, seconds, spend},
+                window::scripted::{Server, together},
             },
             scripted::settle,
         },
@@ -170,97 +136,5 @@ mod tests {
             ask(gate, Lane::Lookup, 2).await.expect_err("five were sent");
         }
         assert_eq!(gates.each_ref().map(|gate| remaining(gate)), [0, 0]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_comes_after_another_is_held_to_what_that_one_sent() {
-        let gate = alone(&settings(4, Some(0)), &[None], 16);
-        spend(&gate, 3).await;
-        let old = Group { name: Name([0; 16]), limit: None, after: None };
-        let new = Group { name: Name([8; 16]), limit: None, after: Some(0) };
-        assert!(!gate.knows(1));
-        gate.know(&[old, new]);
-        gate.know(&[old, new]);
-        assert!(gate.knows(1) && !gate.knows(2));
-        let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
-        assert_eq!(remaining(), [1, 1]);
-        let permit = gate.permit(1, Lane::Lookup, Instant::now()).await.expect("one is left");
-        permit.spend(answered());
-        assert_eq!(remaining(), [1, 0], "what the new key sends is its own");
-        advance(seconds(60)).await;
-        assert_eq!(remaining(), [4, 4]);
-    }
-
-    /// The first key of `alone`, and the one that comes after it.
-    fn after_the_first() -> [Group; 2] {
-        let group = |name, after| Group { name: Name([name; 16]), limit: None, after };
-        [group(0, None), group(8, Some(0))]
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_comes_after_a_rejected_one_does_not_wait_for_what_was_rejected() {
-        let gate = alone(&settings(4, Some(0)), &[None], 16);
-        let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
-        spend(&gate, 1).await;
-        let rejected = || Report { rejected: true, ..answered() };
-        ask(&gate, Lane::Lookup, 0).await.expect("a permit").spend(rejected());
-        let late = ask(&gate, Lane::Lookup, 0).await.expect("a permit");
-        let good = ask(&gate, Lane::Lookup, 0).await.expect("a permit");
-        let [first, mut second] = after_the_first();
-        gate.know(&[first, second]);
-        assert_eq!(remaining(), [0, 1], "one that was answered, and two under way");
-        late.spend(rejected());
-        assert_eq!(remaining(), [0, 2]);
-        advance(seconds(30)).await;
-        good.spend(answered());
-        assert_eq!(remaining(), [0, 2]);
-        // And so on, to the key after that.
-        (second.name, second.after) = (Name([9; 16]), Some(1));
-        gate.permit(1, Lane::Lookup, Instant::now()).await.expect("two are left").spend(rejected());
-        gate.know(&[first, first, second]);
-        assert_eq!(remaining(), [0, 1, 2]);
-        advance(seconds(30)).await;
-        assert_eq!(
-            remaining(),
-            [3, 2, 3],
-            "what was answered last counts for all, and what was rejected for one"
-        );
-        advance(seconds(30)).await;
-        assert_eq!(remaining(), [4, 4, 4]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_never_left_with_a_key_does_not_count_for_the_next() {
-        let gate = alone(&settings(2, Some(0)), &[None], 16);
-        let held = ask(&gate, Lane::Lookup, 0).await.expect("a permit");
-        gate.know(&after_the_first());
-        drop(held);
-        assert_eq!(gate.keys(Instant::now())[1].remaining, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_replicas_hear_as_well_what_does_not_count_for_the_next_key() {
-        let server = Server::new();
-        let gate = replica(&server, 6, None, together(1)).0;
-        settle().await;
-        spend(&gate, 1).await;
-        let [rejected, dropped, good] = [(); 3].map(|()| ask(&gate, Lane::Lookup, 0));
-        let (rejected, dropped) = (rejected.await.expect("a permit"), dropped.await.expect("a permit"));
-        let good = good.await.expect("a permit");
-        let [mut first, second] = after_the_first();
-        first.name = BUDGET;
-        gate.know(&[first, second]);
-        settle().await;
-        assert_eq!([server.held(BUDGET), server.held(second.name)], [4, 4]);
-        rejected.spend(Report { rejected: true, ..answered() });
-        drop(dropped);
-        good.spend(answered());
-        settle().await;
-        assert_eq!([server.held(BUDGET), server.held(second.name)], [3, 2]);
-        for _ in 0..4 {
-            let permit = gate.permit(1, Lane::Lookup, Instant::now()).await;
-            permit.expect("four are left").spend(answered());
-        }
-        gate.permit(1, Lane::Lookup, Instant::now()).await.expect_err("six were sent");
     }
 }

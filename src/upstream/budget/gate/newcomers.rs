@@ -1,0 +1,35 @@
+//! The keys that come to the gate while the gateway runs, and what counts for them from before.
+
+use super::{Gate, Group, Key};
+use crate::upstream::budget::share::Standing;
+
+impl Gate {
+    /// Whether it was told of this key.
+    #[must_use]
+    pub fn knows(&self, key: usize) -> bool {
+        key < self.lock().keys.len()
+    }
+
+    /// Takes up the keys that are new since this was last told of all, in their order. What was sent with the key that
+    /// one came after counts for it as well: who changes a key while the gateway runs does not get a second minute by
+    /// it, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key, and the
+    /// right one is not to wait for what a wrong one spent. What was sent before a restart counts for its own key alone.
+    pub fn know(&self, groups: &[Group]) {
+        let mut state = self.lock();
+        for group in groups.iter().skip(state.keys.len()) {
+            let mut key = Key::new(&state.settings, group, self.aloft);
+            if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {
+                key.log.inherit(&before.log);
+            }
+            // Where the window is not relied on now, it is told of all keys before it is.
+            key.introduced = state.standing != Standing::Together;
+            if !key.introduced {
+                self.given_up.notify_one();
+            }
+            state.keys.push(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

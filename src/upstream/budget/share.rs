@@ -17,11 +17,14 @@
 //! all have told it what they sent. From then on Redis counts everything. A log holds what the vendor may have counted
 //! in the last minute, so the same is true of the vendor.
 //!
+//! A key that comes meanwhile after another begins with the log of that, and keeps to its `own(i) + l / n`: the same sum.
+//!
 //! Assumed: that all have the same limit (one that is changed at run time has to be changed at each, and counts once it
 //! is) and see the same number of replicas (or `budget.replicas_fallback` says it); that they had heard the same last
 //! word; that Redis is gone for all of them or for none, and back for all within `settling` of the first. A Redis that
 //! refuses the scripts is as good as gone, and refuses them for all alike; one that loses what it was told, while it is
-//! there, grants nothing to a replica before that has told it again, which is a loss and a return to each. A replica
+//! there, grants nothing to a replica before that has told it again, which is a loss and a return to each; and that a
+//! key with which some sent before the loss had come to all by then. A replica
 //! that alone is cut off from Redis, while the others go on with it, may send its share on top of what they send.
 
 use std::time::Duration;
@@ -75,6 +78,18 @@ struct Hold {
 impl Share {
     pub(super) fn new(limit: usize, fallback: Option<u32>, settling: Duration) -> Self {
         Self { limit, fallback, replicas: 1, settling, heard: None, hold: None, careful_until: None }
+    }
+
+    /// The key came while this other one was held: there are as many others for both, and those may not have said yet
+    /// what they sent alone with either.
+    pub(super) fn beside(&mut self, other: &Self) {
+        (self.replicas, self.careful_until) = (other.replicas, other.careful_until);
+    }
+
+    /// The key came after this other one, whose log it begins with: it is held to no more than that.
+    pub(super) fn after(&mut self, before: &Self) {
+        self.beside(before);
+        self.hold = before.hold;
     }
 
     /// The most requests of this key in any minute, over all replicas.

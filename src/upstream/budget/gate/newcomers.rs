@@ -1,5 +1,7 @@
 //! The keys that come to the gate while the gateway runs, and what counts for them from before.
 
+use tokio::time::Instant;
+
 use super::{Gate, Group, Key};
 use crate::upstream::budget::share::Standing;
 
@@ -16,10 +18,14 @@ impl Gate {
     /// right one is not to wait for what a wrong one spent. What was sent before a restart counts for its own key alone.
     pub fn know(&self, groups: &[Group]) {
         let mut state = self.lock();
+        state.notice(Instant::now());
         for group in groups.iter().skip(state.keys.len()) {
             let mut key = Key::new(&state.settings, group, self.aloft);
             if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {
                 key.log.inherit(&before.log);
+                key.share.after(&before.share);
+            } else if let Some(other) = state.keys.first() {
+                key.share.beside(&other.share);
             }
             // Where the window is not relied on now, it is told of all keys before it is.
             key.introduced = state.standing != Standing::Together;

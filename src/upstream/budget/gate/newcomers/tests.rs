@@ -1,21 +1,26 @@
 //! Keys that come after others, alone and where replicas share the budget.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::upstream::{
-    budget::{
-        Lane, Settings,
-        gate::{
-            Report,
-            tests::{BUDGET, alone, answered, ask, replica, seconds, spend},
+use crate::{
+    replicas::State,
+    upstream::{
+        budget::{
+            Lane, Settings,
+            gate::{
+                Report,
+                tests::{BUDGET, alone, answered, ask, replica, seconds, spend},
+            },
+            window::{
+                Name,
+                scripted::{Line, Server, together},
+            },
         },
-        window::{
-            Name,
-            scripted::{Server, together},
-        },
+        scripted::settle,
     },
-    scripted::settle,
 };
 
 fn settings(requests_per_minute: u32) -> Settings {
@@ -118,4 +123,95 @@ async fn the_replicas_hear_as_well_what_does_not_count_for_the_next_key() {
         permit.expect("four are left").spend(answered());
     }
     gate.permit(1, Lane::Lookup, Instant::now()).await.expect_err("six were sent");
+}
+
+/// As long as a request may be under way, and a minute.
+const SETTLING: u64 = 80;
+
+/// Another key comes to every replica: after the first, or after none.
+fn come(gates: &[Arc<Gate>], after: Option<usize>) {
+    let [mut first, second] = after_the_first();
+    first.name = BUDGET;
+    gates.iter().for_each(|gate| gate.know(&[first, Group { after, ..second }]));
+}
+
+/// How many lookups may leave at once with it, from each.
+async fn may_leave(gates: &[Arc<Gate>]) -> Vec<usize> {
+    let mut counts = Vec::new();
+    for gate in gates {
+        let mut count = 0;
+        while let Ok(permit) = gate.permit(1, Lane::Lookup, Instant::now()).await {
+            permit.spend(answered());
+            count += 1;
+        }
+        counts.push(count);
+    }
+    counts
+}
+
+fn tell(lines: &[Arc<Line>], state: State) {
+    lines.iter().for_each(|line| line.say(state));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_while_redis_is_gone_is_shared_from_the_start() {
+    for (after, first) in [(Some(0), [0, 8, 8]), (None, [20, 20, 20])] {
+        let server = Server::new();
+        let (gates, lines): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| replica(&server, 60, None, together(3))).unzip();
+        settle().await;
+        spend(&gates[0], 30).await;
+        spend(&gates[1], 6).await;
+        settle().await;
+        server.vanish();
+        tell(&lines, State::Alone(3));
+        settle().await;
+        come(&gates, after);
+        assert_eq!(may_leave(&gates).await, first, "{after:?}");
+        advance(seconds(SETTLING)).await;
+        assert_eq!(may_leave(&gates).await, [20, 20, 20], "{after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_came_before_a_loss_is_shared_however_that_is_noticed() {
+    type Loss = fn(&Server, &[Arc<Line>]);
+    let losses: [Loss; 3] = [
+        |server, _| server.refuse(true),
+        |server, _| server.come_back(true),
+        |_, lines| {
+            tell(lines, State::Alone(3));
+            tell(lines, together(1));
+        },
+    ];
+    for (which, lose) in losses.into_iter().enumerate() {
+        let server = Server::new();
+        let (gates, lines): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| replica(&server, 60, None, together(3))).unzip();
+        settle().await;
+        come(&gates, Some(0));
+        settle().await;
+        lose(&server, &lines);
+        assert_eq!(may_leave(&gates).await, [20, 20, 20], "loss {which}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_soon_after_the_return_keeps_to_the_share_as_the_others_do() {
+    let server = Server::new();
+    let (gates, lines): (Vec<_>, Vec<_>) = (0..2).map(|_| replica(&server, 60, None, together(2))).unzip();
+    settle().await;
+    server.vanish();
+    tell(&lines, State::Alone(2));
+    settle().await;
+    advance(seconds(SETTLING)).await;
+    server.come_back(true);
+    // The other one is not seen again yet.
+    tell(&lines, together(1));
+    settle().await;
+    come(&gates, Some(0));
+    settle().await;
+    assert_eq!(may_leave(&gates).await, [30, 30]);
+    advance(seconds(SETTLING)).await;
+    assert_eq!(may_leave(&gates).await, [60, 0]);
 }

@@ -72,8 +72,8 @@ impl Gate {
     /// Tells the window of what counts, until it knows everything, and relies on it from then on. False where it was
     /// gone meanwhile.
     async fn join(&self, window: &dyn Window, link: &watch::Receiver<replicas::State>) -> bool {
-        let mut known: HashSet<Slot> = HashSet::new();
-        let mut first = true;
+        // Of each key that it was told of: two may hold the same slot.
+        let mut known: Vec<HashSet<Slot>> = Vec::new();
         loop {
             let unknown: Vec<(usize, Known)> = {
                 let mut state = self.lock();
@@ -86,10 +86,14 @@ impl Gate {
                 let mut unknown = Vec::new();
                 let State { keys, numbers, .. } = &mut *state;
                 for (place, key) in keys.iter_mut().enumerate() {
+                    // Also where it came after the others were told of.
+                    let first = place == known.len();
                     if first {
                         key.share.forget();
+                        known.push(HashSet::new());
                     }
-                    let departures = key.departures(&known, now);
+                    let known = &mut known[place];
+                    let departures = key.departures(known, now);
                     if first || !departures.is_empty() {
                         known.extend(departures.iter().map(|departure| departure.slot));
                         let replica = first.then(|| numbers.replica());
@@ -108,7 +112,6 @@ impl Gate {
                 }
                 unknown
             };
-            first = false;
             for (place, known) in unknown {
                 match window.push(known).await {
                     Ok(left) => self.lock().keys[place].heard(left, Instant::now()),

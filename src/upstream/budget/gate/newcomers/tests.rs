@@ -1,21 +1,29 @@
 //! Keys that come after others, alone and where replicas share the budget.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::time::{Instant, advance};
+use futures_util::future::BoxFuture;
+
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, advance},
+};
 
 use super::*;
 use crate::{
-    replicas::State,
+    replicas::{Gone, News, State},
     upstream::{
         budget::{
-            Lane, Settings,
+            Lane, Settings, Ties,
             gate::{
                 Report,
-                tests::{BUDGET, alone, answered, ask, replica, seconds, spend},
+                tests::{BUDGET, alone, answered, ask, attended, replica, seconds, spend},
             },
             window::{
-                Name,
+                Ask, Known, Left, Name, Taken, Window, Word,
                 scripted::{Line, Server, together},
             },
         },
@@ -214,4 +222,69 @@ async fn a_key_that_comes_soon_after_the_return_keeps_to_the_share_as_the_others
     assert_eq!(may_leave(&gates).await, [30, 30]);
     advance(seconds(SETTLING)).await;
     assert_eq!(may_leave(&gates).await, [60, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_hears_on_its_return_what_counts_for_two_keys() {
+    let server = Server::new();
+    let (gate, line) = replica(&server, 60, None, together(1));
+    settle().await;
+    server.vanish();
+    line.say(State::Alone(1));
+    spend(&gate, 5).await;
+    let aloft = ask(&gate, Lane::Lookup, 0).await.expect("alone");
+    come(&[Arc::clone(&gate)], Some(0));
+    let permit = gate.permit(1, Lane::Lookup, Instant::now()).await;
+    permit.expect("alone").spend(answered());
+    let held = || [BUDGET, after_the_first()[1].name].map(|name| server.held(name));
+    server.come_back(true);
+    line.say(together(1));
+    settle().await;
+    assert_eq!(held(), [6, 7]);
+    drop(aloft);
+    settle().await;
+    assert_eq!(held(), [5, 6]);
+}
+
+/// A line on which a key comes while the window is told of the first one.
+struct Interrupted {
+    line: Arc<Line>,
+    gate: Mutex<Option<Arc<Gate>>>,
+}
+
+impl Window for Interrupted {
+    fn take(&self, ask: Ask) -> BoxFuture<'_, Result<Taken, Gone>> {
+        self.line.take(ask)
+    }
+
+    fn push(&self, known: Known) -> BoxFuture<'_, Result<Left, Gone>> {
+        if let Some(gate) = self.gate.lock().expect("the lock").take() {
+            come(&[gate], Some(0));
+        }
+        self.line.push(known)
+    }
+
+    fn tell(&self, budget: Name, word: Word, aloft: Duration) {
+        self.line.tell(budget, word, aloft);
+    }
+
+    fn state(&self) -> watch::Receiver<State> {
+        self.line.state()
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.line.news()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_while_the_window_is_told_of_the_others_is_told_as_well() {
+    let server = Server::new();
+    let window = Arc::new(Interrupted { line: server.line(together(1)), gate: Mutex::default() });
+    let ties = Ties { window: Some(Arc::clone(&window) as Arc<dyn Window>), journal: None };
+    let gate = attended(6, None, ties);
+    *window.gate.lock().expect("the lock") = Some(Arc::clone(&gate));
+    settle().await;
+    assert!(gate.knows(1));
+    assert_eq!(may_leave(&[gate]).await, [6]);
 }

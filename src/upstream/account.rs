@@ -33,7 +33,7 @@ impl Upstream {
     /// The budget that a workspace draws on now, which the gate knows from then on.
     pub(super) fn account(&self, workspace: WorkspaceIndex) -> usize {
         let account = self.credentials.budget_group(workspace);
-        if !self.gate.knows(account) {
+        if !self.gate.knows(account, self.credentials.budget_limit(account)) {
             self.gate.know(&groups(&self.credentials, &self.settings.origin));
         }
         account

@@ -219,6 +219,12 @@ impl Credentials {
         self.groups.all()
     }
 
+    /// The limit of one of those budgets, where one is stated: it changes with who holds the key.
+    #[must_use]
+    pub fn budget_limit(&self, group: usize) -> Option<u32> {
+        self.groups.limit(group)
+    }
+
     /// The names of the workspaces whose key file was not there any more when it was last looked at. The key that was
     /// read from it is still used.
     #[must_use]

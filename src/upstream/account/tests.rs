@@ -53,6 +53,11 @@ fn put(dir: &Path, key: &str) -> PathBuf {
 
 impl World {
     fn new() -> Self {
+        Self::stating([None, Some(1)])
+    }
+
+    /// The workspaces state these limits.
+    fn stating([filed_states, scant_states]: [Option<u32>; 2]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let inline = KeySource::Inline(Arc::new(ApiKey::parse(b"key-of-scant").expect("a key")));
         let workspace = |name: &str, source, limit| WorkspaceSettings {
@@ -62,7 +67,7 @@ impl World {
             requests_per_minute: limit,
         };
         let filed = KeySource::File(put(dir.path(), "key-of-filed"));
-        let all = vec![workspace("filed", filed, None), workspace("scant", inline, Some(1))];
+        let all = vec![workspace("filed", filed, filed_states), workspace("scant", inline, scant_states)];
         let credentials = Arc::new(Credentials::open(all, Vec::new()).expect("opened"));
         let settings = Settings {
             origin: Origin {
@@ -227,4 +232,16 @@ async fn a_request_that_cannot_end_well_any_more_is_not_sent_and_costs_nothing()
     let Unanswered::NotSent(Lane::Lookup, refusal) = unanswered else { panic!("not sent: {unanswered:?}") };
     assert_eq!(refusal.code, ErrorCode::UpstreamTimeout);
     assert_eq!((world.vendor.unanswered().await, remaining(&world)), (0, 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_a_workspace_states_goes_with_it_to_a_key_that_is_known() {
+    let world = World::stating([Some(1), None]);
+    let _one = world.permit(SCANT).await;
+    world.rotate();
+    world.upstream.credentials.refresh(FILED).await;
+    for workspace in [FILED, SCANT] {
+        let refused = world.upstream.permit(workspace, Lane::Lookup, Instant::now()).await;
+        assert_eq!(refused.expect_err("one has left").code, ErrorCode::RateLimitExceeded);
+    }
 }

@@ -15,7 +15,8 @@ const PURPOSE: &[u8] = b"callgate budget group 1";
 pub struct KeyGroup {
     /// What stands for the key.
     pub key: [u8; 16],
-    /// The limit that a workspace states which came to hold the key, in requests per minute.
+    /// Its limit in requests per minute, where one is stated: the least of those that it began with, and that
+    /// workspaces state which hold the key now.
     pub limit: Option<u32>,
     /// The group of the key in whose place this one was put, if it was: what was sent with that a moment ago may be counted
     /// for the customer that both belong to.
@@ -24,38 +25,79 @@ pub struct KeyGroup {
 
 /// The groups, in the order in which their keys were first held.
 #[derive(Debug, Default)]
-pub(super) struct Groups(Mutex<Vec<KeyGroup>>);
+pub(super) struct Groups(Mutex<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    groups: Vec<KeyGroup>,
+    /// The limit that each group began with.
+    begun: Vec<Option<u32>>,
+    /// The workspaces, in their order.
+    holders: Vec<Holder>,
+}
+
+/// A workspace.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    /// The limit that it states for its key, whichever that is.
+    states: Option<u32>,
+    group: usize,
+}
 
 impl Groups {
-    /// The group of a key that is there from the start. A limit that was not stated yet is.
-    pub(super) fn begin(&self, key: &ApiKey, limit: Option<u32>) -> usize {
-        let mut groups = self.lock();
-        let place = find_or_add(&mut groups, key, limit, None);
-        groups[place].limit = groups[place].limit.or(limit);
-        place
+    /// The group of a key that the next workspace has from the start. A limit that was not stated yet is.
+    pub(super) fn begin(&self, key: &ApiKey, states: Option<u32>) -> usize {
+        let mut book = self.lock();
+        let group = book.find_or_add(key, states, None);
+        book.begun[group] = book.begun[group].or(states);
+        book.holders.push(Holder { states, group });
+        book.state_limit(group);
+        group
     }
 
-    /// The group of a key that takes the place of another one's.
-    pub(super) fn take_over(&self, key: &ApiKey, from: usize) -> usize {
-        let mut groups = self.lock();
-        let limit = groups.get(from).and_then(|group| group.limit);
-        find_or_add(&mut groups, key, limit, Some(from))
+    /// The group of a key that takes the place of the one that this workspace has had. Where the workspace states no
+    /// limit, a key that is new begins with that of the one before: who else has that may have stated it for both.
+    pub(super) fn take_over(&self, key: &ApiKey, workspace: usize) -> usize {
+        let mut book = self.lock();
+        let Holder { states, group: from } = book.holders[workspace];
+        let limit = states.or(book.groups[from].limit);
+        let group = book.find_or_add(key, limit, Some(from));
+        book.holders[workspace].group = group;
+        book.state_limit(from);
+        book.state_limit(group);
+        group
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<KeyGroup> {
-        self.lock().clone()
+        self.lock().groups.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<KeyGroup>> {
+    /// The limit of one of them.
+    pub(super) fn limit(&self, group: usize) -> Option<u32> {
+        self.lock().groups.get(group).and_then(|group| group.limit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn find_or_add(groups: &mut Vec<KeyGroup>, key: &ApiKey, limit: Option<u32>, after: Option<usize>) -> usize {
-    let key = key.digest(PURPOSE);
-    groups.iter().position(|group| group.key == key).unwrap_or_else(|| {
-        groups.push(KeyGroup { key, limit, after });
-        groups.len() - 1
-    })
+impl Book {
+    fn find_or_add(&mut self, key: &ApiKey, limit: Option<u32>, after: Option<usize>) -> usize {
+        let key = key.digest(PURPOSE);
+        self.groups.iter().position(|group| group.key == key).unwrap_or_else(|| {
+            self.groups.push(KeyGroup { key, limit, after });
+            self.begun.push(limit);
+            self.groups.len() - 1
+        })
+    }
+
+    /// Two files may come to hold one key for which their workspaces state different limits. Nobody knows which of them
+    /// holds, and the lesser does no harm.
+    fn state_limit(&mut self, group: usize) {
+        let held = self.holders.iter().filter(|holder| holder.group == group);
+        let stated = held.filter_map(|holder| holder.states);
+        self.groups[group].limit = stated.chain(self.begun[group]).min();
+    }
 }

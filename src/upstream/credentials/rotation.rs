@@ -175,7 +175,7 @@ impl Credentials {
             retired.retain(|key| key.strong_count() > 0);
             retired.push(Arc::downgrade(&held.key));
         }
-        let group = self.groups.take_over(&new, held.group);
+        let group = self.groups.take_over(&new, usize::from(workspace.0));
         *held = Held { key: Arc::new(new), group };
         true
     }

@@ -131,6 +131,36 @@ async fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
     assert_eq!(credentials.groups().len(), 4);
 }
 
+#[tokio::test]
+async fn the_least_limit_counts_that_is_stated_by_who_holds_the_key() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    put(&path, "own-key");
+    let all = vec![
+        workspace("a", inline("first-key"), None),
+        workspace("b", inline("second-key"), Some(120)),
+        workspace("c", inline("third-key"), Some(20)),
+        workspace("d", KeySource::File(path.clone()), Some(30)),
+    ];
+    let credentials = open(all);
+    let last = WorkspaceIndex(3);
+    let (none, second, third, own) = (None, Some(120), Some(20), Some(30));
+    let table = [
+        ("first-key", vec![own, second, third, own]),
+        ("second-key", vec![none, own, third, own]),
+        ("third-key", vec![none, second, third, own]),
+        ("newer-key", vec![none, second, third, own, own]),
+    ];
+    for (key, expected) in table {
+        put(&path, key);
+        assert!(matches!(credentials.reread(last, &credentials.key(last)).await, Reread::Changed));
+        let limits: Vec<_> = credentials.groups().iter().map(|group| group.limit).collect();
+        assert_eq!(limits, expected, "{key}");
+        let group = credentials.budget_group(last);
+        assert_eq!(credentials.budget_limit(group), expected[group]);
+    }
+}
+
 /// Another file with this key takes the place of the one at `path`, at once.
 fn swap(path: &Path, key: &str) {
     let beside = path.with_extension("new");

@@ -2,23 +2,29 @@
 
 use tokio::time::Instant;
 
-use super::{Gate, Group, Key};
+use super::{Gate, Group, Key, State};
 use crate::upstream::budget::share::Standing;
 
 impl Gate {
-    /// Whether it was told of this key.
+    /// Whether it was told of this key, and that this is its own limit.
     #[must_use]
-    pub fn knows(&self, key: usize) -> bool {
-        key < self.lock().keys.len()
+    pub fn knows(&self, key: usize, limit: Option<u32>) -> bool {
+        self.lock().keys.get(key).is_some_and(|key| key.own_limit == limit)
     }
 
-    /// Takes up the keys that are new since this was last told of all, in their order. What was sent with the key that
+    /// Holds the keys that it knows to the limits that they have now, and takes up those that are new since this was
+    /// last told of all, in their order. What was sent with the key that
     /// one came after counts for it as well: who changes a key while the gateway runs does not get a second minute by
     /// it, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key, and the
     /// right one is not to wait for what a wrong one spent. What was sent before a restart counts for its own key alone.
     pub fn know(&self, groups: &[Group]) {
         let mut state = self.lock();
         state.notice(Instant::now());
+        let State { keys, settings, .. } = &mut *state;
+        for (key, group) in keys.iter_mut().zip(groups).filter(|(key, group)| key.own_limit != group.limit) {
+            key.own_limit = group.limit;
+            key.change(settings);
+        }
         for group in groups.iter().skip(state.keys.len()) {
             let mut key = Key::new(&state.settings, group, self.aloft);
             if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {

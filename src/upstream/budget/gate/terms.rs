@@ -24,7 +24,7 @@ impl Gate {
 }
 
 impl Key {
-    fn change(&mut self, settings: &Settings) {
+    pub(super) fn change(&mut self, settings: &Settings) {
         let (limit, reserve) = of(self.own_limit, settings);
         self.share.change(limit, settings.replicas_fallback);
         self.reserve = reserve;

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    replicas::{Gone, News, State},
+    replicas::{self, Gone, News},
     upstream::{
         budget::{
             Lane, Settings, Ties,
@@ -47,10 +47,10 @@ async fn a_key_that_comes_after_another_is_held_to_what_that_one_sent() {
     spend(&gate, 3).await;
     let old = Group { name: Name([0; 16]), limit: None, after: None };
     let new = Group { name: Name([8; 16]), limit: None, after: Some(0) };
-    assert!(!gate.knows(1));
+    assert!(!gate.knows(1, None));
     gate.know(&[old, new]);
     gate.know(&[old, new]);
-    assert!(gate.knows(1) && !gate.knows(2));
+    assert!(gate.knows(1, None) && !gate.knows(2, None));
     let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
     assert_eq!(remaining(), [1, 1]);
     let permit = gate.permit(1, Lane::Lookup, Instant::now()).await.expect("one is left");
@@ -157,7 +157,7 @@ async fn may_leave(gates: &[Arc<Gate>]) -> Vec<usize> {
     counts
 }
 
-fn tell(lines: &[Arc<Line>], state: State) {
+fn tell(lines: &[Arc<Line>], state: replicas::State) {
     lines.iter().for_each(|line| line.say(state));
 }
 
@@ -172,7 +172,7 @@ async fn a_key_that_comes_while_redis_is_gone_is_shared_from_the_start() {
         spend(&gates[1], 6).await;
         settle().await;
         server.vanish();
-        tell(&lines, State::Alone(3));
+        tell(&lines, replicas::State::Alone(3));
         settle().await;
         come(&gates, after);
         assert_eq!(may_leave(&gates).await, first, "{after:?}");
@@ -188,7 +188,7 @@ async fn a_key_that_came_before_a_loss_is_shared_however_that_is_noticed() {
         |server, _| server.refuse(true),
         |server, _| server.come_back(true),
         |_, lines| {
-            tell(lines, State::Alone(3));
+            tell(lines, replicas::State::Alone(3));
             tell(lines, together(1));
         },
     ];
@@ -210,7 +210,7 @@ async fn a_key_that_comes_soon_after_the_return_keeps_to_the_share_as_the_others
     let (gates, lines): (Vec<_>, Vec<_>) = (0..2).map(|_| replica(&server, 60, None, together(2))).unzip();
     settle().await;
     server.vanish();
-    tell(&lines, State::Alone(2));
+    tell(&lines, replicas::State::Alone(2));
     settle().await;
     advance(seconds(SETTLING)).await;
     server.come_back(true);
@@ -230,7 +230,7 @@ async fn the_window_hears_on_its_return_what_counts_for_two_keys() {
     let (gate, line) = replica(&server, 60, None, together(1));
     settle().await;
     server.vanish();
-    line.say(State::Alone(1));
+    line.say(replicas::State::Alone(1));
     spend(&gate, 5).await;
     let aloft = ask(&gate, Lane::Lookup, 0).await.expect("alone");
     come(&[Arc::clone(&gate)], Some(0));
@@ -268,7 +268,7 @@ impl Window for Interrupted {
         self.line.tell(budget, word, aloft);
     }
 
-    fn state(&self) -> watch::Receiver<State> {
+    fn state(&self) -> watch::Receiver<replicas::State> {
         self.line.state()
     }
 
@@ -285,6 +285,24 @@ async fn a_key_that_comes_while_the_window_is_told_of_the_others_is_told_as_well
     let gate = attended(6, None, ties);
     *window.gate.lock().expect("the lock") = Some(Arc::clone(&gate));
     settle().await;
-    assert!(gate.knows(1));
+    assert!(gate.knows(1, None));
     assert_eq!(may_leave(&[gate]).await, [6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_known_is_held_to_another_limit_of_its_own() {
+    let gate = alone(&settings(4), &[None, None], 16);
+    spend(&gate, 2).await;
+    let [first, second] = [0, 1].map(|n| Group { name: Name([n; 16]), limit: None, after: None });
+    let limited = Group { limit: Some(3), ..first };
+    assert!(gate.knows(0, None) && !gate.knows(0, Some(3)));
+    let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
+    assert_eq!(remaining(), [2, 4]);
+    gate.know(&[limited, second]);
+    assert!(gate.knows(0, Some(3)));
+    assert_eq!(remaining(), [1, 4]);
+    gate.change(&settings(9));
+    assert_eq!(remaining(), [1, 9]);
+    gate.know(&[first, second]);
+    assert_eq!(remaining(), [7, 9]);
 }

@@ -13,10 +13,13 @@ impl Gate {
     }
 
     /// Holds the keys that it knows to the limits that they have now, and takes up those that are new since this was
-    /// last told of all, in their order. What was sent with the key that
-    /// one came after counts for it as well: who changes a key while the gateway runs does not get a second minute by
-    /// it, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key, and the
-    /// right one is not to wait for what a wrong one spent. What was sent before a restart counts for its own key alone.
+    /// last told of all, in their order.
+    ///
+    /// What is under way with the key that a new one came after, and what it sent in the last minute, counts for the new
+    /// one as well, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key,
+    /// and the right one is not to wait for what a wrong one spent. That is done once, when the new key comes: one that
+    /// is come back to has its own log, and knows nothing of what others sent meanwhile. What was sent before a restart
+    /// counts for its own key alone. A pause is not taken over, for the vendor asks for it by key.
     pub fn know(&self, groups: &[Group]) {
         let mut state = self.lock();
         state.notice(Instant::now());

@@ -283,17 +283,19 @@ proptest! {
 
     /// Three replicas, callers who come and go at each as they like, answers that take what they take, and a vendor that
     /// counts at any moment from departure to answer. The window vanishes and comes back, perhaps empty, and loses
-    /// answers; each replica notices in its own time. In no minute does the vendor count more than the limit.
+    /// answers; each replica notices in its own time. At some time the key is changed. In no minute does the vendor count
+    /// more than the limit with either.
     #[test]
     fn over_all_replicas_no_minute_holds_more_than_the_limit(
         limit in 1u32..16,
+        changes in 0u64..450_000,
         outages in proptest::collection::vec(outage(), 0..5),
         lost in proptest::collection::vec(0u64..400_000, 0..20),
         callers in proptest::collection::vec(
             (0usize..3, 0u64..450_000, 0u64..70_000, 0u64..15_000, 0u64..=100, 0u8..10), 1..250),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let mut counted = runtime.expect("a runtime").block_on(async {
+        let counted = runtime.expect("a runtime").block_on(async {
             let start = Instant::now();
             let server = Server::new();
             let replicas = [(); 3].map(|()| replica(&server, limit, None, together(3)));
@@ -301,21 +303,28 @@ proptest! {
             // word: the one thing that is assumed.
             let even = move |ms: u64| start + Duration::from_millis(2 + ms / 2 * 2);
             let odd = move |ms: u64| start + Duration::from_millis(3 + ms / 2 * 2);
-            let counted = Arc::new(Mutex::new(Vec::new()));
-            let mut tasks = Vec::new();
+            let counted = Arc::new(Mutex::new([const { Vec::new() }; 2]));
+            let gates = replicas.each_ref().map(|(gate, _)| Arc::clone(gate));
+            let mut tasks = vec![tokio::spawn(async move {
+                tokio::time::sleep_until(even(changes)).await;
+                let group = |name, after| Group { name, limit: None, after };
+                let groups = [group(BUDGET, None), group(Name([8; 16]), Some(0))];
+                gates.iter().for_each(|gate| gate.know(&groups));
+            })];
             for (which, comes, patience, takes, share, fate) in callers {
                 let (gate, counted) = (Arc::clone(&replicas[which].0), Arc::clone(&counted));
                 tasks.push(tokio::spawn(async move {
                     tokio::time::sleep_until(even(comes)).await;
                     let deadline = even(comes + patience);
-                    let Ok(mut permit) = gate.permit(0, Lane::Lookup, deadline).await else { return };
+                    let key = usize::from(gate.knows(1, None));
+                    let Ok(mut permit) = gate.permit(key, Lane::Lookup, deadline).await else { return };
                     if fate == 0 {
                         return drop(permit);
                     }
                     permit.sent();
                     let takes = takes / 2 * 2;
                     let at = Instant::now() + Duration::from_millis(takes * share / 100);
-                    counted.lock().expect("the lock").push(at);
+                    counted.lock().expect("the lock")[key].push(at);
                     sleep(Duration::from_millis(takes)).await;
                     permit.spend(answered());
                 }));
@@ -359,10 +368,12 @@ proptest! {
             join_all(tasks).await.into_iter().for_each(|done| done.expect("no panic"));
             counted.lock().expect("the lock").clone()
         });
-        counted.sort_unstable();
-        for (first, begin) in counted.iter().enumerate() {
-            let within = counted[first..].iter().take_while(|at| **at < *begin + MINUTE).count();
-            prop_assert!(within <= limit as usize, "{within} of {limit}");
+        for mut counted in counted {
+            counted.sort_unstable();
+            for (first, begin) in counted.iter().enumerate() {
+                let within = counted[first..].iter().take_while(|at| **at < *begin + MINUTE).count();
+                prop_assert!(within <= limit as usize, "{within} of {limit}");
+            }
         }
     }
 }

@@ -106,7 +106,7 @@ mod tests {
             (admin.to_owned(), vec![("CALLGATE__BUDGET__RESERVE", "x")], address("127.0.0.1:1")),
             (format!("{admin}upstream.ca_file = '/nonexistent'\n"), vec![], address("127.0.0.1:1")),
             ("listen.admin = 'nowhere'".to_owned(), vec![], problem("listen.admin")),
-            ("listen.admn = '127.0.0.1:1'".to_owned(), vec![], problem("listen.admn")),
+            ("listen.admins = '127.0.0.1:1'".to_owned(), vec![], problem("listen.admins")),
             ("listen = 1".to_owned(), vec![], problem("listen")),
             (admin.to_owned(), vec![(variable, "nowhere")], problem("listen.admin[0]")),
             ("listen.admin = ".to_owned(), vec![], problem(FILE)),

@@ -2,7 +2,7 @@
 //!
 //! One task accepts for all the sockets of an endpoint; every connection is a task of its own. It does not know HTTP
 //! ([`super::connection`]) nor why the end has come: it watches a [`Stage`]. Promises: no more than `max_connections`
-//! are served; who comes when all are taken waits until unused ones have made [room](super::room), one accepted and the
+//! are served; who comes when all are taken waits until unused ones have made room (`super::room`), one accepted and the
 //! others in the kernel's backlog; no error of `accept` ends the loop, and none makes it spin; when [`serve`] is done, so
 //! is every connection.
 

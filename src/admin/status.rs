@@ -182,12 +182,14 @@ impl Status {
     }
 }
 
+/// The share that a kept call answered, of what asked the cache: as the recording rule of the same name has it. A failure
+/// that is answered again is no hit, or the ratio would rise while the vendor is away.
 fn hit_ratio(totals: &Totals) -> Option<f64> {
     let (mut kept, mut all) = (0, 0);
     for (label, n) in CacheLabel::ALL.into_iter().zip(totals.by_cache) {
         let (is_kept, counts) = match label {
-            CacheLabel::Hit | CacheLabel::Stale | CacheLabel::Negative => (true, true),
-            CacheLabel::Miss | CacheLabel::Collapsed | CacheLabel::Bypass => (false, true),
+            CacheLabel::Hit | CacheLabel::Stale => (true, true),
+            CacheLabel::Negative | CacheLabel::Miss | CacheLabel::Collapsed | CacheLabel::Bypass => (false, true),
             CacheLabel::None => (false, false),
         };
         kept += if is_kept { n } else { 0 };

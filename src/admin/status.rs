@@ -189,7 +189,9 @@ fn hit_ratio(totals: &Totals) -> Option<f64> {
     for (label, n) in CacheLabel::ALL.into_iter().zip(totals.by_cache) {
         let (is_kept, counts) = match label {
             CacheLabel::Hit | CacheLabel::Stale => (true, true),
-            CacheLabel::Negative | CacheLabel::Miss | CacheLabel::Collapsed | CacheLabel::Bypass => (false, true),
+            CacheLabel::Negative | CacheLabel::Miss | CacheLabel::Collapsed | CacheLabel::Bypass => {
+                (false, true)
+            }
             CacheLabel::None => (false, false),
         };
         kept += if is_kept { n } else { 0 };

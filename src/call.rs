@@ -4,7 +4,11 @@
 //! beyond the alphabet of an id and the name of a field, and nothing of what the body of a record says: that is
 //! [`crate::lookup::record`].
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use http::HeaderName;
 use smallvec::SmallVec;
@@ -109,7 +113,7 @@ pub enum Resource {
 }
 
 /// The cache key (RFC 9111 §2) inside one process: workspace, version and resource. The origin is the same for all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheKey {
     /// Whose credentials, and so whose records.
     pub workspace: WorkspaceIndex,
@@ -117,6 +121,25 @@ pub struct CacheKey {
     pub version: ApiVersion,
     /// Which call or list.
     pub resource: Resource,
+}
+
+impl Hash for CacheKey {
+    /// In one write: the tiers' hashes are keyed, since callers choose ids, and such a hash costs by the write.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut text = [0; 3 + CallId::MAX_LEN];
+        let id: &[u8] = match &self.resource {
+            Resource::Call(id, _) => &id.0,
+            Resource::List(_) => b"/",
+        };
+        let [low, high] = self.workspace.0.to_le_bytes();
+        let end = 3 + id.len();
+        text[..3].copy_from_slice(&[low, high, self.version as u8]);
+        text[3..end].copy_from_slice(id);
+        state.write(&text[..end]);
+        if let Some(query) = self.query() {
+            query.hash(state);
+        }
+    }
 }
 
 impl CacheKey {

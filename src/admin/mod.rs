@@ -35,7 +35,9 @@ use readiness::Readiness;
 
 use crate::{
     clock::Clock,
-    downstream::{AllowedHosts, body::Content, connection::Handler, guard, problem, socket::Peer},
+    downstream::{
+        AllowedHosts, body::Content, connection::Handler, fields::Fields, guard, problem, socket::Peer,
+    },
     lookup::Lookup,
     metrics::{Latest, Metrics},
     outcome::{ErrorCode, Refusal, Tier},
@@ -107,9 +109,10 @@ impl Handler for Admin {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Content>> + Send + use<> {
-        let trace = Trace::from_headers(request.headers());
+        let fields = Fields::read(request.headers());
+        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
         let check = if warm::has_body(&request) { guard::check_with_body } else { guard::check };
-        let checked = check(&request, &self.hosts, peer.is_unix()).map_err(Refused::from);
+        let checked = check(&request, &fields, &self.hosts, peer.is_unix()).map_err(Refused::from);
         let (parts, warming) = (Arc::clone(&self.parts), self.warming.clone());
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, ());
@@ -142,8 +145,10 @@ impl Handler for Scraping {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
-        let trace = Trace::from_headers(request.headers());
-        let checked = guard::check(&request, &AllowedHosts::Any, peer.is_unix()).map_err(Refused::from);
+        let fields = Fields::read(request.headers());
+        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
+        let checked =
+            guard::check(&request, &fields, &AllowedHosts::Any, peer.is_unix()).map_err(Refused::from);
         let (parts, request) = (Arc::clone(&self.0), request.map(drop));
         async move {
             let answer = match checked {

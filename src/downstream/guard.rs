@@ -1,14 +1,15 @@
 //! Decides whether a request may be looked at: its framing, its size, its `Host`, where it comes from.
 //!
-//! Pure, one pass over the fields, and without an allocation unless it refuses. It knows neither paths nor methods.
+//! Pure, and without an allocation unless it refuses. It is given what the fields say, and knows neither paths nor methods.
 //! An endpoint without credentials is defended here: framing tricks end because hardly a request has a body, DNS rebinding
 //! because a foreign name is not served, and web pages because they cannot leave out `Origin` or `Sec-Fetch-Site`.
 
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use http::{Request, Uri, Version};
 use hyper::body::Body;
 
 use super::{
     AllowedHosts,
+    fields::{Fields, Single},
     host::{Authority, Host},
 };
 use crate::outcome::{ErrorCode, Refusal};
@@ -34,12 +35,16 @@ const HTTPS_PORT: u16 = 443;
 ///
 /// # Errors
 /// The refusal to answer with. Where [`ErrorCode::closes`] says so, the connection has to end with it.
-pub fn check<B: Body>(request: &Request<B>, hosts: &AllowedHosts, over_unix: bool) -> Result<(), Refusal> {
-    let fields = Fields::read(request.headers());
+pub fn check<B: Body>(
+    request: &Request<B>,
+    fields: &Fields<'_>,
+    hosts: &AllowedHosts,
+    over_unix: bool,
+) -> Result<(), Refusal> {
     if fields.framed || !request.body().is_end_stream() {
         return refuse(ErrorCode::UnexpectedBody, "a request here has neither a body nor a transfer coding");
     }
-    check_head(request, &fields, hosts, over_unix)
+    check_head(request, fields, hosts, over_unix)
 }
 
 /// The same for a route whose requests have a body: by its length or in chunks, and in no other coding. Its size is for
@@ -54,17 +59,17 @@ pub fn check<B: Body>(request: &Request<B>, hosts: &AllowedHosts, over_unix: boo
 /// As [`check`]. The connection ends after a request with a body in any case.
 pub fn check_with_body<B>(
     request: &Request<B>,
+    fields: &Fields<'_>,
     hosts: &AllowedHosts,
     over_unix: bool,
 ) -> Result<(), Refusal> {
-    let fields = Fields::read(request.headers());
     if fields.ambiguous || fields.lengths + fields.codings > 1 {
         return refuse(
             ErrorCode::InvalidRequest,
             "a body has one content-length, or comes in chunks and in no other coding",
         );
     }
-    check_head(request, &fields, hosts, over_unix)
+    check_head(request, fields, hosts, over_unix)
 }
 
 fn check_head<B>(
@@ -84,7 +89,7 @@ fn check_head<B>(
             "use localhost or an address, or name the host in listen.allowed_hosts",
         );
     }
-    if fields.cross_site || fields.origin.is_foreign(own.as_ref()) {
+    if fields.cross_site || is_foreign(fields.origin, own.as_ref()) {
         return refuse(ErrorCode::CrossSiteRequest, "this endpoint is not for web pages of other origins");
     }
     if fields.workspaces > 1 {
@@ -97,85 +102,16 @@ fn refuse<T>(code: ErrorCode, detail: &'static str) -> Result<T, Refusal> {
     Err(Refusal::new(code, detail))
 }
 
-/// A field that may be there once.
-#[derive(Clone, Copy, Default)]
-enum Single<'a> {
-    #[default]
-    Absent,
-    Once(&'a HeaderValue),
-    Repeated,
-}
-
-impl<'a> Single<'a> {
-    fn add(&mut self, value: &'a HeaderValue) {
-        *self = match self {
-            Self::Absent => Self::Once(value),
-            Self::Once(_) | Self::Repeated => Self::Repeated,
-        };
+/// Whether an `Origin` is another than the request's `own` (RFC 6454 §7.1, Fetch §3.2).
+fn is_foreign(origin: Single<'_>, own: Option<&Authority<'_>>) -> bool {
+    match origin {
+        Single::Absent => false,
+        Single::Once(value) => match (parse_origin(value.as_bytes()), own) {
+            (Some((origin, default)), Some(own)) => !own.is_same(&origin, default),
+            (None, _) | (_, None) => true,
+        },
+        Single::Repeated => true,
     }
-
-    /// Whether this `Origin` is another than the request's `own` (RFC 6454 §7.1, Fetch §3.2).
-    fn is_foreign(&self, own: Option<&Authority<'_>>) -> bool {
-        match self {
-            Self::Absent => false,
-            Self::Once(value) => match (parse_origin(value.as_bytes()), own) {
-                (Some((origin, default)), Some(own)) => !own.is_same(&origin, default),
-                (None, _) | (_, None) => true,
-            },
-            Self::Repeated => true,
-        }
-    }
-}
-
-/// What the fields of a head say that matters here.
-#[derive(Default)]
-struct Fields<'a> {
-    count: usize,
-    bytes: usize,
-    /// A transfer coding, or a content length that is not exactly one `0`.
-    framed: bool,
-    lengths: usize,
-    codings: usize,
-    /// A transfer coding other than `chunked`.
-    ambiguous: bool,
-    host: Single<'a>,
-    origin: Single<'a>,
-    cross_site: bool,
-    workspaces: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn read(headers: &'a HeaderMap) -> Self {
-        let mut fields = Self { count: headers.len(), ..Self::default() };
-        for (name, value) in headers {
-            fields.bytes += name.as_str().len() + value.len() + 4;
-            match *name {
-                header::HOST => fields.host.add(value),
-                header::ORIGIN => fields.origin.add(value),
-                header::TRANSFER_ENCODING => {
-                    fields.framed = true;
-                    fields.codings += 1;
-                    fields.ambiguous |= !value.as_bytes().eq_ignore_ascii_case(b"chunked");
-                }
-                header::CONTENT_LENGTH => {
-                    fields.lengths += 1;
-                    fields.framed |= fields.lengths > 1 || value != "0";
-                }
-                _ => match name.as_str() {
-                    "sec-fetch-site" => fields.cross_site |= is_cross_site(value),
-                    "x-workspace-id" => fields.workspaces += 1,
-                    _ => {}
-                },
-            }
-        }
-        fields
-    }
-}
-
-/// Whether a `Sec-Fetch-Site` tells of a page that is not this endpoint's own.
-fn is_cross_site(value: &HeaderValue) -> bool {
-    let value = value.as_bytes().trim_ascii();
-    value.eq_ignore_ascii_case(b"cross-site") || value.eq_ignore_ascii_case(b"same-site")
 }
 
 fn check_size(target: &Uri, fields: &Fields<'_>) -> Result<(), Refusal> {

@@ -6,18 +6,20 @@
 //! The log line names the call and the caller, so that one sees who spends the vendor's requests. It never holds a
 //! body, a query (a search may be for a phone number) or a credential.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     AllowedHosts,
     connection::Handler,
-    directives, guard, prefer, problem,
+    directives,
+    fields::Fields,
+    guard, prefer, problem,
     reply::{self, Conditions},
     route::{self, QueryRules, Route},
     sampler::Sampler,
@@ -25,9 +27,9 @@ use super::{
     span,
 };
 use crate::{
-    call::{CacheKey, CallId, X_WORKSPACE_ID},
+    call::{CacheKey, CallId},
     clock::Clock,
-    lookup::{Answer, Ask, Content, Lookup, Settings, Timing},
+    lookup::{Answer, Ask, Content, Directives, Lookup, Settings, Timing},
     metrics::{
         Latest, Metrics, RouteLabel,
         latest::{self, millis},
@@ -40,6 +42,9 @@ use crate::{
 
 /// What nginx writes for a caller who left before the answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// In the place of a request id that has moved into its response.
+static UNKNOWN: HeaderValue = HeaderValue::from_static("-");
 
 /// The longest user agent in a log line, in bytes.
 const MAX_AGENT: usize = 120;
@@ -87,34 +92,41 @@ impl Handler for Internal {
         peer: Peer,
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let started = Instant::now();
-        let trace = Trace::from_headers(request.headers());
+        let fields = Fields::read(request.headers());
+        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
         let policy = self.0.lookup.policy();
-        let (label, ask) = self.0.understand(&request, peer, &trace, &policy);
+        let (label, asked) = self.0.understand(&request, &fields, peer, &policy);
+        let (conditional, preferring) = (fields.conditional, fields.preferring);
         let mut visit = Visit {
             head: request.into_parts().0,
             peer,
             label,
             started,
             sampled: self.0.spans.as_ref().and_then(|_| trace.sampled()),
-            request_id: trace.request_id,
+            trace,
+            conditional,
             client_max_age: policy.client_max_age,
-            ask: None,
+            asked: None,
             patience: None,
         };
-        let ask = match ask {
-            Ok(ask) => ask,
+        let (key, directives) = match asked {
+            Ok(asked) => asked,
             Err(refusal) => return Either::Left(ready(self.0.refuse(&visit, &refusal))),
         };
-        if label == RouteLabel::Lookup {
+        if preferring && label == RouteLabel::Lookup {
             visit.patience = prefer::wait(&visit.head.headers).map(|wait| wait.min(policy.max_wait));
         }
-        let hit = self.0.lookup.answer_at_once(&ask, started);
+        let hit = self.0.lookup.answer_at_once(&key, &directives, started);
         match hit.filter(|hit| visit.patience.is_none() || !hit.is_ongoing()) {
             Some(hit) => {
-                visit.ask = Some(ask.key);
-                Either::Left(ready(self.0.answer(&visit, &hit, started)))
+                visit.asked = Some(key);
+                Either::Left(ready(self.0.answer(visit, &hit, started)))
             }
-            None => Either::Right(self.clone().wait(visit, ask)),
+            None => {
+                let ask = Ask { key, directives, trace: visit.trace.clone() };
+                // In a box: hyper moves the future of every request, and a hit's should not carry room for this one.
+                Either::Right(Box::pin(self.clone().wait(visit, ask)))
+            }
         }
     }
 }
@@ -122,7 +134,7 @@ impl Handler for Internal {
 impl Internal {
     /// Answers what has to be waited for; a caller who leaves meanwhile is written down as well.
     async fn wait(self, mut visit: Visit, ask: Ask) -> Response<Bytes> {
-        visit.ask = Some(ask.key.clone());
+        visit.asked = Some(ask.key.clone());
         let patience = visit.patience;
         let mut departure = Departure { endpoint: &self.0, visit: Some(visit) };
         let answer = match patience {
@@ -130,61 +142,59 @@ impl Internal {
             None => self.0.lookup.answer_by_flight(ask).await,
         };
         match departure.visit.take() {
-            Some(visit) => self.0.answer(&visit, &answer, Instant::now()),
+            Some(visit) => self.0.answer(visit, &answer, Instant::now()),
             None => Response::new(Bytes::new()),
         }
     }
 }
 
 impl Parts {
-    /// What the request asks for, or why it is refused, and the name under which it is counted.
+    /// What the request asks for and on what terms, or why it is refused, and the name under which it is counted.
     fn understand(
         &self,
         request: &Request<Incoming>,
+        fields: &Fields<'_>,
         peer: Peer,
-        trace: &Trace,
         policy: &Settings,
-    ) -> (RouteLabel, Result<Ask, Refusal>) {
-        if let Err(refusal) = guard::check(request, &self.hosts, peer.is_unix()) {
+    ) -> (RouteLabel, Result<(CacheKey, Directives), Refusal>) {
+        if let Err(refusal) = guard::check(request, fields, &self.hosts, peer.is_unix()) {
             return (RouteLabel::Other, Err(refusal));
         }
         let rules = QueryRules { ignored: &policy.query_ignored, forwarded: &policy.query_forwarded };
         let (label, route) =
             route::route(request.method(), request.uri().path(), request.uri().query(), rules);
-        let ask = route.and_then(|route| self.ask(route, request.headers(), trace, policy));
-        (label, ask)
+        let key = route.and_then(|route| self.key(route, fields));
+        let directives = || match fields.directed {
+            true => directives::read(request.headers(), policy.obey_no_cache),
+            false => Directives::default(),
+        };
+        (label, key.map(|key| (key, directives())))
     }
 
-    fn ask(
-        &self,
-        route: Route,
-        headers: &HeaderMap,
-        trace: &Trace,
-        policy: &Settings,
-    ) -> Result<Ask, Refusal> {
-        let workspace = self.credentials.select(headers.get(X_WORKSPACE_ID).map(HeaderValue::as_bytes));
+    fn key(&self, route: Route, fields: &Fields<'_>) -> Result<CacheKey, Refusal> {
+        let workspace = self.credentials.select(fields.workspace.map(HeaderValue::as_bytes));
         let Some(workspace) = workspace else {
             let detail =
                 "x-workspace-id names none of the gateway's workspaces; leave it out for the default";
             return Err(Refusal::new(ErrorCode::UnknownWorkspace, detail));
         };
-        let key = CacheKey { workspace, version: route.version, resource: route.resource };
-        let directives = directives::read(headers, policy.obey_no_cache);
-        Ok(Ask { key, directives, trace: trace.clone() })
+        Ok(CacheKey { workspace, version: route.version, resource: route.resource })
     }
 
     /// Answers what was refused before the lookup.
     fn refuse(&self, visit: &Visit, refusal: &Refusal) -> Response<Bytes> {
-        let response = problem::problem(refusal, route::ALLOW, Instant::now(), &self.clock);
+        let mut response = problem::problem(refusal, route::ALLOW, Instant::now(), &self.clock);
+        response.headers_mut().insert(X_REQUEST_ID, visit.trace.request_id.clone());
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: Some(refusal) };
         self.finish(visit, response, &what)
     }
 
     /// Answers a lookup.
-    fn answer(&self, visit: &Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
-        let conditions =
-            Conditions { headers: &visit.head.headers, client_max_age: visit.client_max_age, now };
-        let mut response = reply::reply(answer, &conditions, &self.clock);
+    fn answer(&self, mut visit: Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
+        let headers = visit.conditional.then_some(&visit.head.headers);
+        let conditions = Conditions { headers, client_max_age: visit.client_max_age, now };
+        let request_id = mem::replace(&mut visit.trace.request_id, UNKNOWN.clone());
+        let mut response = reply::reply(answer, &conditions, &self.clock, request_id);
         if let Some(patience) = visit.patience
             && let Ok(applied) = HeaderValue::try_from(format!("wait={}", patience.as_secs()))
         {
@@ -195,29 +205,36 @@ impl Parts {
             Content::Stored(_) => None,
         };
         let what = What { outcome: &answer.outcome, timing: answer.timing, refusal };
-        self.finish(visit, response, &what)
+        self.finish(&visit, response, &what)
     }
 
-    fn finish(&self, visit: &Visit, mut response: Response<Bytes>, what: &What<'_>) -> Response<Bytes> {
+    /// Counts what is answered, and writes it down. The response has its `x-request-id` by now.
+    fn finish(&self, visit: &Visit, response: Response<Bytes>, what: &What<'_>) -> Response<Bytes> {
         let took = visit.started.elapsed();
-        let label = what.outcome.label();
-        self.metrics.request(visit.label, label, response.status(), took);
+        let (label, status) = (what.outcome.label(), response.status());
+        self.metrics.request(visit.label, label, status, took);
         if self.latest.wants(label, visit.started) {
-            self.latest.note(noted(visit, response.status().as_u16(), what, took));
+            self.latest.note(noted(visit, status.as_u16(), what, took));
         }
         if label != CacheLabel::Hit || self.hits.picks() {
             let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
-            log(visit, response.status().as_u16(), bytes, what, took);
+            log(visit, status.as_u16(), bytes, what, took, request_id(&response));
         }
-        self.export(visit, response.status(), what);
-        response.headers_mut().insert(X_REQUEST_ID, visit.request_id.clone());
+        if visit.sampled.is_some() {
+            self.export(visit, status, what, request_id(&response));
+        }
         response
     }
 }
 
+/// The id that a response tells its caller.
+fn request_id(response: &Response<Bytes>) -> &HeaderValue {
+    response.headers().get(X_REQUEST_ID).unwrap_or(&UNKNOWN)
+}
+
 impl Parts {
     /// Hands the spans of a request to the collector, where there is one and the caller samples the trace.
-    fn export(&self, visit: &Visit, status: StatusCode, what: &What<'_>) {
+    fn export(&self, visit: &Visit, status: StatusCode, what: &What<'_>, request_id: &HeaderValue) {
         let (Some(spans), Some(sampled)) = (&self.spans, visit.sampled) else { return };
         spans.hand_over(span::of_request(&span::Seen {
             sampled,
@@ -225,8 +242,8 @@ impl Parts {
             method: &visit.head.method,
             path: visit.head.uri.path(),
             label: visit.label,
-            key: visit.ask.as_ref(),
-            request_id: &visit.request_id,
+            key: visit.asked.as_ref(),
+            request_id,
             started: visit.started,
             ended: Instant::now(),
             status,
@@ -244,13 +261,15 @@ struct Visit {
     peer: Peer,
     label: RouteLabel,
     started: Instant,
-    request_id: HeaderValue,
+    trace: Trace,
+    /// It has an `if-none-match`.
+    conditional: bool,
     /// `lookup.client_max_age`, as it was when the request came.
     client_max_age: Duration,
     /// Its trace, where a span is to be exported.
     sampled: Option<Sampled>,
     /// What was asked for, once that is understood.
-    ask: Option<CacheKey>,
+    asked: Option<CacheKey>,
     /// How long the caller is ready to wait for a call to be over.
     patience: Option<Duration>,
 }
@@ -258,7 +277,7 @@ struct Visit {
 impl Visit {
     /// The call's id, where one was asked for.
     fn call_id(&self) -> Option<&str> {
-        self.ask.as_ref().and_then(CacheKey::call_id).map(CallId::as_str)
+        self.asked.as_ref().and_then(CacheKey::call_id).map(CallId::as_str)
     }
 
     /// Who asks, as the caller says itself.
@@ -294,10 +313,10 @@ impl Drop for Departure<'_> {
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
         if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
-            self.endpoint.export(&visit, status, &what);
+            self.endpoint.export(&visit, status, &what, &visit.trace.request_id);
         }
         self.endpoint.latest.note(noted(&visit, CLIENT_CLOSED_REQUEST, &what, took));
-        log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took);
+        log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took, &visit.trace.request_id);
     }
 }
 
@@ -317,7 +336,7 @@ fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest:
 }
 
 /// The line of a request.
-fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration) {
+fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration, request_id: &HeaderValue) {
     let agent = visit.agent().map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
     let asked = what.timing != Timing::default();
     tracing::info!(
@@ -335,7 +354,7 @@ fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration
         upstream_ms = what.timing.upstream.map(millis),
         queue_ms = asked.then(|| millis(what.timing.queued)),
         bytes,
-        request_id = visit.request_id.to_str().unwrap_or_default(),
+        request_id = request_id.to_str().unwrap_or_default(),
         "request"
     );
 }

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod body;
 pub mod connection;
 pub mod directives;
+pub mod fields;
 pub mod guard;
 pub mod handler;
 mod host;

@@ -33,8 +33,9 @@ pub(super) type Leader = flight::Leader<CacheKey, Answer>;
 pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane: Lane) {
     let started = Instant::now();
     // Another flight may have landed between this caller's look into memory and its joining.
-    if let Some(answer) =
-        lookup.answer_at_once(&ask, started).or_else(|| lookup.failed_recently(&ask.key, started))
+    if let Some(answer) = lookup
+        .answer_at_once(&ask.key, &ask.directives, started)
+        .or_else(|| lookup.failed_recently(&ask.key, started))
     {
         return leader.land(answer);
     }

@@ -158,7 +158,7 @@ impl Lookup {
 
     /// Answers one lookup: from memory where it is fresh, else by the flight for its key.
     pub async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
-        match self.answer_at_once(&ask, Instant::now()) {
+        match self.answer_at_once(&ask.key, &ask.directives, Instant::now()) {
             Some(hit) => hit,
             None => self.answer_by_flight(ask).await,
         }
@@ -187,7 +187,7 @@ impl Lookup {
     /// Answers one lookup ahead of need: from what is kept where it is fresh, else by a flight that leaves
     /// `budget.reserve` to callers and lets them go first.
     pub async fn warm(self: &Arc<Self>, ask: Ask) -> Answer {
-        match self.answer_at_once(&ask, Instant::now()) {
+        match self.answer_at_once(&ask.key, &ask.directives, Instant::now()) {
             Some(hit) => hit,
             None => self.answer_in(Lane::Warm, ask).await,
         }
@@ -225,8 +225,8 @@ impl Lookup {
 
     /// The answer that needs no waiting: what is fresh in memory. All that most requests ever see.
     #[must_use]
-    pub fn answer_at_once(&self, ask: &Ask, now: Instant) -> Option<Answer> {
-        if ask.directives.fetch_anew { None } else { self.fresh(&ask.key, now) }
+    pub fn answer_at_once(&self, key: &CacheKey, directives: &Directives, now: Instant) -> Option<Answer> {
+        if directives.fetch_anew { None } else { self.fresh(key, now) }
     }
 
     /// No task, no lock, no allocation.

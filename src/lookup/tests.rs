@@ -174,7 +174,11 @@ pub(in crate::lookup) fn settled(id: &str) -> String {
 /// Status and `Cache-Status` of what a caller gets.
 pub(in crate::lookup) async fn said(caller: JoinHandle<Answer>) -> (u16, String) {
     let answer = caller.await.expect("no panic");
-    (status(&answer), answer.outcome.cache_status().expect("a lookup"))
+    (status(&answer), cache_status(&answer))
+}
+
+pub(in crate::lookup) fn cache_status(answer: &Answer) -> String {
+    answer.outcome.cache_status().expect("a lookup").to_str().expect("ascii").to_owned()
 }
 
 pub(in crate::lookup) fn status(answer: &Answer) -> u16 {

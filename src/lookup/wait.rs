@@ -103,7 +103,7 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, mut ask: Ask, first
 }
 
 async fn poll(lookup: &Arc<Lookup>, ask: &Ask) -> Answer {
-    match lookup.answer_at_once(ask, Instant::now()) {
+    match lookup.answer_at_once(&ask.key, &ask.directives, Instant::now()) {
         Some(hit) => hit,
         None => lookup.answer_in(Lane::Wait, ask.clone()).await,
     }

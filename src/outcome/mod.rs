@@ -3,9 +3,7 @@
 //!
 //! Pure: nothing here knows HTTP's messages, the clock or the store. A word is written down once, in an `as_str`.
 
-use std::fmt::Write as _;
-
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 mod refusal;
 
@@ -301,42 +299,71 @@ impl Outcome {
 
     /// The member of `Cache-Status` (RFC 9211) for this answer; `None` where the cache had no part in it.
     #[must_use]
-    pub fn cache_status(&self) -> Option<String> {
-        let mut out = String::with_capacity(64);
-        out.push_str("callgate");
-        // Writing to a `String` cannot fail.
-        let _ = match self {
+    pub fn cache_status(&self) -> Option<HeaderValue> {
+        // Written by hand: what formats anything else costs more than all of a hit's fields together.
+        let mut line = Line::new();
+        match self {
             Self::Hit { tier, of, ttl } => {
-                let detail = match (of, tier) {
+                line.put("; hit; ttl=").number(*ttl).put(match (of, tier) {
                     (HitOf::NotFound, _) => "; detail=not-found",
                     (HitOf::Failure, _) => "; detail=failure",
                     (HitOf::Answer, Tier::Disk) => "; detail=disk",
                     (HitOf::Answer, Tier::Shared) => "; detail=shared",
                     (HitOf::Answer, Tier::Memory) => "",
-                };
-                write!(out, "; hit; ttl={ttl}{detail}")
+                });
             }
-            Self::StaleIfError { ttl } => write!(out, "; hit; ttl={ttl}; detail=stale-if-error"),
+            Self::StaleIfError { ttl } => {
+                line.put("; hit; ttl=").number(*ttl).put("; detail=stale-if-error");
+            }
             Self::Forwarded { why, collapsed, result } => {
-                let why = why.as_str();
-                let end = if *collapsed { "; collapsed" } else { "" };
+                line.put("; fwd=").put(why.as_str());
+                if let Fetched::Stored(status) | Fetched::NotStored(status, _) = result {
+                    line.put("; fwd-status=").put(status.as_str());
+                }
                 match result {
-                    Fetched::Stored(status) => {
-                        write!(out, "; fwd={why}; fwd-status={}; stored{end}", status.as_u16())
-                    }
-                    Fetched::NotStored(status, NotKept::Status) => {
-                        write!(out, "; fwd={why}; fwd-status={}{end}", status.as_u16())
-                    }
-                    Fetched::NotStored(status, not_kept) => {
-                        let detail = not_kept.as_str();
-                        write!(out, "; fwd={why}; fwd-status={}; detail={detail}{end}", status.as_u16())
-                    }
-                    Fetched::Failed(code) => write!(out, "; fwd={why}; detail={}{end}", code.as_str()),
+                    Fetched::Stored(_) => line.put("; stored"),
+                    Fetched::NotStored(_, NotKept::Status) => &mut line,
+                    Fetched::NotStored(_, not_kept) => line.put("; detail=").put(not_kept.as_str()),
+                    Fetched::Failed(code) => line.put("; detail=").put(code.as_str()),
+                };
+                if *collapsed {
+                    line.put("; collapsed");
                 }
             }
             Self::NotAsked => return None,
-        };
-        Some(out)
+        }
+        line.value()
+    }
+}
+
+/// A member of `Cache-Status` as it grows. The longest has some hundred bytes.
+struct Line {
+    text: [u8; 192],
+    length: usize,
+}
+
+impl Line {
+    fn new() -> Self {
+        let mut line = Self { text: [0; 192], length: 0 };
+        line.put("callgate");
+        line
+    }
+
+    fn put(&mut self, text: &str) -> &mut Self {
+        let end = self.length + text.len();
+        if let Some(place) = self.text.get_mut(self.length..end) {
+            place.copy_from_slice(text.as_bytes());
+            self.length = end;
+        }
+        self
+    }
+
+    fn number(&mut self, number: i64) -> &mut Self {
+        self.put(itoa::Buffer::new().format(number))
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.text.get(..self.length)?).ok()
     }
 }
 

@@ -19,9 +19,9 @@ pub const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id")
 /// The id of a call, as it stands in the raw bytes of a request target: 1 to 128 of `[A-Za-z0-9_-]`.
 ///
 /// The vendor has two kinds, 24 hex digits (a Mongo ObjectId) and a longer `callId` such as
-/// `00000000013bd867b55ca000-00t00imaqj`; both fit without an allocation.
+/// `00000000013bd867b55ca000-00t00imaqj`; the first, which is what callers use, fits without an allocation.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CallId(SmallVec<[u8; 40]>);
+pub struct CallId(SmallVec<[u8; 24]>);
 
 impl CallId {
     /// The longest id that is accepted, in bytes.

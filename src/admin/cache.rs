@@ -90,7 +90,7 @@ struct Entry<'a> {
     /// Of the body.
     bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<&'a str>,
+    etag: Option<String>,
     /// In seconds, both.
     age: u64,
     ttl: i64,
@@ -118,7 +118,7 @@ fn entry<'a>(parts: &'a Parts, found: &'a Found) -> Entry<'a> {
         class: kept.class.as_str(),
         status: kept.status.as_u16(),
         bytes: kept.bytes,
-        etag: kept.etag.as_ref().and_then(|etag| etag.to_str().ok()),
+        etag: kept.etag.map(|etag| String::from_utf8_lossy(&etag.text()).into_owned()),
         age: kept.age.as_secs(),
         ttl: kept.ttl,
         fetched: iso_8601(parts.clock.at(kept.fetched)),

@@ -68,14 +68,14 @@ fn vendors(stored: &Stored, outcome: &Outcome, conditions: &Conditions<'_>) -> R
     // With room for those that others add.
     headers.reserve(10);
     let optional = [
-        (header::CONTENT_TYPE, stored.content_type.as_ref().filter(|_| !unchanged)),
-        (header::ETAG, stored.etag.as_ref()),
-        (header::LAST_MODIFIED, stored.last_modified.as_ref()),
-        (header::RETRY_AFTER, stored.retry_after.as_ref()),
+        (header::CONTENT_TYPE, stored.content_type.clone().filter(|_| !unchanged)),
+        (header::ETAG, stored.etag.map(HeaderValue::from)),
+        (header::LAST_MODIFIED, stored.last_modified().cloned()),
+        (header::RETRY_AFTER, stored.retry_after().cloned()),
     ];
     for (name, value) in optional {
         if let Some(value) = value {
-            headers.insert(name, value.clone());
+            headers.insert(name, value);
         }
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -114,10 +114,7 @@ fn usual_hit(
 ) -> Option<Response<Bytes>> {
     let Outcome::Hit { ttl, .. } = outcome else { return None };
     let (Some(content_type), Some(etag)) = (&stored.content_type, &stored.etag) else { return None };
-    let usual = stored.status == StatusCode::OK
-        && stored.last_modified.is_none()
-        && stored.retry_after.is_none()
-        && !is_unchanged(stored, conditions);
+    let usual = stored.status == StatusCode::OK && stored.rare.is_none() && !is_unchanged(stored, conditions);
     if !usual {
         return None;
     }
@@ -128,7 +125,7 @@ fn usual_hit(
     for (name, value) in &mut headers {
         *value = match *name {
             header::CONTENT_TYPE => content_type.clone(),
-            header::ETAG => etag.clone(),
+            header::ETAG => HeaderValue::from(*etag),
             header::AGE => HeaderValue::from(age),
             header::CACHE_CONTROL => cache_control(stored.class, true, age, *ttl, conditions),
             ref own if *own == CACHE_STATUS => outcome.cache_status()?,
@@ -143,7 +140,7 @@ fn usual_hit(
 
 /// Whether the caller has it already (RFC 9110 §13.1.2).
 fn is_unchanged(stored: &Stored, conditions: &Conditions<'_>) -> bool {
-    conditions.headers.zip(stored.etag.as_ref()).is_some_and(|(headers, etag)| matches(headers, etag))
+    conditions.headers.zip(stored.etag).is_some_and(|(headers, etag)| matches(headers, &etag.text()))
 }
 
 /// Whether the answer is one that is kept, and so has an age.
@@ -180,8 +177,8 @@ fn cache_control(class: Class, kept: bool, age: u64, left: i64, conditions: &Con
 }
 
 /// Whether `if-none-match` names the entity tag, by the weak comparison (RFC 9110 §13.1.2).
-fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|field| names(field.as_bytes(), etag.as_bytes()))
+fn matches(headers: &HeaderMap, etag: &[u8]) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|field| names(field.as_bytes(), etag))
 }
 
 /// Whether a list of entity tags names `etag`, or is `*`. A comma may stand within a tag, so it is read tag by tag;
@@ -216,7 +213,7 @@ mod tests {
     use crate::{
         lookup::Timing,
         outcome::{Forward, HitOf, Tier},
-        store::stored::entity_tag,
+        store::stored::{EntityTag, Rare},
     };
 
     fn stored(class: Class, fetched: Instant, lifetime: u64) -> Stored {
@@ -321,7 +318,8 @@ mod tests {
             let stored = Stored { content_type: Some(json.clone()), ..stored(class, start, lifetime) };
             let usual = check(stored.clone(), HIT, now, &[]);
             // One more field, and it is not usual any more.
-            let mut other = check(Stored { retry_after: Some(json.clone()), ..stored }, HIT, now, &[]);
+            let mut other =
+                check(Stored { rare: Rare::of(None, Some(json.clone())), ..stored }, HIT, now, &[]);
             other.headers_mut().remove("retry-after");
             let sorted = |response: &Response<Bytes>| {
                 let mut fields: Vec<_> =
@@ -337,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_has_it_gets_a_304() {
         let now = Instant::now();
-        let etag = entity_tag(b"{}").expect("a tag").to_str().expect("ascii").to_owned();
+        let etag = String::from_utf8(EntityTag::of(b"{}").text().to_vec()).expect("ascii");
         let yes = [
             "*".to_owned(),
             etag.clone(),

@@ -17,7 +17,10 @@ use crate::{
     call::{CacheKey, CallId, Resource},
     clock::UnixMillis,
     outcome::{Class, ErrorCode, NotKept, Refusal, Suspicion},
-    store::{Stored, stored::entity_tag},
+    store::{
+        Stored,
+        stored::{EntityTag, Rare, shared_type},
+    },
     upstream::vendor::VendorAnswer,
 };
 
@@ -195,11 +198,10 @@ fn store(about: &Circumstances<'_>, answer: VendorAnswer, class: Class, lifetime
     Stored {
         status: answer.status,
         class,
-        etag: if ok { entity_tag(&answer.body) } else { None },
+        etag: ok.then(|| EntityTag::of(&answer.body)),
         body: answer.body,
-        content_type: answer.content_type,
-        last_modified: answer.last_modified,
-        retry_after: if ok { None } else { answer.retry_after },
+        content_type: answer.content_type.map(shared_type),
+        rare: Rare::of(answer.last_modified, answer.retry_after.filter(|_| !ok)),
         updated: None,
         started: None,
         first_final: first_final(about).0,

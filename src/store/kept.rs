@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Erasure, Store, Told, namespace::digest, stored::Stored};
+use super::{
+    Erasure, Store, Told,
+    namespace::digest,
+    stored::{EntityTag, Stored},
+};
 use crate::{
     call::CacheKey,
     clock::UnixMillis,
@@ -26,7 +30,7 @@ pub struct Kept {
     /// The length of the body.
     pub bytes: usize,
     /// The entity tag of the body.
-    pub etag: Option<HeaderValue>,
+    pub etag: Option<EntityTag>,
     /// The record's `updatedAt`.
     pub updated: Option<UnixMillis>,
     /// When the vendor gave it.
@@ -45,7 +49,7 @@ impl Kept {
             class: stored.class,
             status: stored.status,
             bytes: stored.body.len(),
-            etag: stored.etag.clone(),
+            etag: stored.etag,
             updated: stored.updated,
             fetched: stored.fetched,
             age: stored.age(now),

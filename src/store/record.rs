@@ -24,7 +24,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::{
     clock::UnixMillis,
     outcome::Class,
-    store::{seal::Seal, stored::Stored},
+    store::{
+        seal::Seal,
+        stored::{EntityTag, Rare, Stored, shared_type},
+    },
 };
 
 /// The layout whose rest stands there in the clear. Layouts are only ever added; those that are not known are not read.
@@ -56,7 +59,7 @@ pub(super) struct Record {
     pub(super) started: Option<UnixMillis>,
     pub(super) content_type: Option<HeaderValue>,
     pub(super) last_modified: Option<HeaderValue>,
-    pub(super) etag: Option<HeaderValue>,
+    pub(super) etag: Option<EntityTag>,
     pub(super) body: Bytes,
 }
 
@@ -83,8 +86,8 @@ impl Record {
             updated: stored.updated,
             started: stored.started,
             content_type: stored.content_type.clone(),
-            last_modified: stored.last_modified.clone(),
-            etag: stored.etag.clone(),
+            last_modified: stored.last_modified().cloned(),
+            etag: stored.etag,
             body: stored.body.clone(),
         }
     }
@@ -100,9 +103,8 @@ impl Record {
             lifetime: self.lifetime,
             updated: self.updated,
             started: self.started,
-            content_type: self.content_type,
-            last_modified: self.last_modified,
-            retry_after: None,
+            content_type: self.content_type.map(shared_type),
+            rare: Rare::of(self.last_modified, None),
             etag: self.etag,
             body: self.body,
         })
@@ -139,8 +141,8 @@ impl Record {
 
     /// Writes the rest.
     fn write(&self, out: &mut Vec<u8>) -> Option<()> {
-        let texts =
-            [(CONTENT_TYPE, &self.content_type), (LAST_MODIFIED, &self.last_modified), (ETAG, &self.etag)];
+        let etag = self.etag.map(HeaderValue::from);
+        let texts = [(CONTENT_TYPE, &self.content_type), (LAST_MODIFIED, &self.last_modified), (ETAG, &etag)];
         let times = [(UPDATED, self.updated), (STARTED, self.started)];
         out.extend(self.fetched.0.to_be_bytes());
         out.extend(self.first_final.0.to_be_bytes());
@@ -239,8 +241,10 @@ fn read(rest: &mut Rest<'_>) -> Option<Record> {
     let started = if flags & STARTED == 0 { None } else { Some(rest.millis()?) };
     let content_type = if flags & CONTENT_TYPE == 0 { None } else { Some(rest.text()?) };
     let last_modified = if flags & LAST_MODIFIED == 0 { None } else { Some(rest.text()?) };
-    let etag = if flags & ETAG == 0 { None } else { Some(rest.text()?) };
+    let tag = if flags & ETAG == 0 { None } else { Some(rest.text()?) };
     let body = Bytes::copy_from_slice(rest.0);
+    // It follows from the body: one that is written otherwise is made anew.
+    let etag = tag.map(|tag| EntityTag::parse(tag.as_bytes()).unwrap_or_else(|| EntityTag::of(&body)));
     Some(Record { fetched, first_final, lifetime, updated, started, content_type, last_modified, etag, body })
 }
 

@@ -26,12 +26,10 @@ pub struct Stored {
     pub body: Bytes,
     /// `content-type`, the vendor's.
     pub content_type: Option<HeaderValue>,
-    /// `last-modified`, the vendor's.
-    pub last_modified: Option<HeaderValue>,
-    /// `retry-after`, the vendor's, with what is no 200.
-    pub retry_after: Option<HeaderValue>,
-    /// The strong entity tag of the body (RFC 9110 §8.8.3), with a 200.
-    pub etag: Option<HeaderValue>,
+    /// What few answers have.
+    pub rare: Option<Box<Rare>>,
+    /// The strong entity tag of the body, with a 200.
+    pub etag: Option<EntityTag>,
     /// The record's `updatedAt`.
     pub updated: Option<UnixMillis>,
     /// The record's `startTime`: how old a call is that is still under way.
@@ -44,7 +42,37 @@ pub struct Stored {
     pub lifetime: Duration,
 }
 
+/// The header values that few answers have: kept apart, so that the others do not make room for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// `last-modified`, the vendor's.
+    pub last_modified: Option<HeaderValue>,
+    /// `retry-after`, the vendor's, with what is no 200.
+    pub retry_after: Option<HeaderValue>,
+}
+
+impl Rare {
+    /// Them, where there is one.
+    #[must_use]
+    pub fn of(last_modified: Option<HeaderValue>, retry_after: Option<HeaderValue>) -> Option<Box<Self>> {
+        let any = last_modified.is_some() || retry_after.is_some();
+        any.then(|| Box::new(Self { last_modified, retry_after }))
+    }
+}
+
 impl Stored {
+    /// `last-modified`, the vendor's.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<&HeaderValue> {
+        self.rare.as_ref()?.last_modified.as_ref()
+    }
+
+    /// `retry-after`, the vendor's, with what is no 200.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<&HeaderValue> {
+        self.rare.as_ref()?.retry_after.as_ref()
+    }
+
     /// How old it is: the `age` of RFC 9111 §5.1.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
@@ -82,8 +110,10 @@ impl Stored {
     /// Bytes held on the heap beside the value itself: body and header values.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let headers = [&self.content_type, &self.last_modified, &self.retry_after, &self.etag];
-        self.body.len() + headers.into_iter().flatten().map(HeaderValue::len).sum::<usize>()
+        let rare = if self.rare.is_some() { size_of::<Rare>() } else { 0 };
+        let values =
+            [self.content_type.as_ref().filter(|v| !is_usual(v)), self.last_modified(), self.retry_after()];
+        self.body.len() + rare + values.into_iter().flatten().map(HeaderValue::len).sum::<usize>()
     }
 }
 
@@ -118,11 +148,62 @@ impl Failure {
     }
 }
 
-/// The strong entity tag of a body: 128 bits of XXH3. Not cryptographic, and it need not be: whoever could craft a
-/// collision is the vendor, who writes the body.
+/// A strong entity tag (RFC 9110 §8.8.3): 128 bits of the body's XXH3. Not cryptographic, and it need not be: whoever
+/// could craft a collision is the vendor, who writes the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityTag([u8; 16]);
+
+impl EntityTag {
+    /// How long its text is.
+    pub const LEN: usize = 34;
+
+    /// Of a body.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_128(body).to_be_bytes())
+    }
+
+    /// As it stands in a field: 32 hex digits between quotes.
+    #[must_use]
+    pub fn text(self) -> [u8; Self::LEN] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'"'; Self::LEN];
+        for (two, byte) in text[1..].chunks_exact_mut(2).zip(self.0) {
+            two.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
+        }
+        text
+    }
+
+    /// The tag of which this is the text.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digits = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let tag = Self(u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?.to_be_bytes());
+        // Anything else that happens to be a number is none of ours.
+        (tag.text() == text).then_some(tag)
+    }
+}
+
+impl From<EntityTag> for HeaderValue {
+    fn from(tag: EntityTag) -> Self {
+        Self::from_bytes(&tag.text()).unwrap_or(Self::from_static("\"\""))
+    }
+}
+
+/// What nearly every record says of its type.
+const USUAL_TYPES: [HeaderValue; 2] = [
+    HeaderValue::from_static("application/json; charset=utf-8"),
+    HeaderValue::from_static("application/json"),
+];
+
+fn is_usual(content_type: &HeaderValue) -> bool {
+    USUAL_TYPES.contains(content_type)
+}
+
+/// The same value, without an allocation of its own where it is a usual one.
 #[must_use]
-pub fn entity_tag(body: &[u8]) -> Option<HeaderValue> {
-    HeaderValue::from_str(&format!("\"{:032x}\"", xxhash_rust::xxh3::xxh3_128(body))).ok()
+pub fn shared_type(content_type: HeaderValue) -> HeaderValue {
+    USUAL_TYPES.into_iter().find(|usual| *usual == content_type).unwrap_or(content_type)
 }
 
 #[cfg(test)]
@@ -134,9 +215,8 @@ impl Stored {
             class,
             body: Bytes::from_static(b"{}"),
             content_type: Some(HeaderValue::from_static("application/json")),
-            last_modified: None,
-            retry_after: None,
-            etag: entity_tag(b"{}"),
+            rare: None,
+            etag: Some(EntityTag::of(b"{}")),
             updated: None,
             started: None,
             first_final: fetched,
@@ -180,9 +260,30 @@ mod tests {
 
     #[test]
     fn the_entity_tag_is_quoted_and_follows_the_body() {
-        let tag = entity_tag(b"a").expect("a tag");
-        assert_eq!(tag.len(), 34);
-        assert_eq!(tag, entity_tag(b"a").expect("a tag"));
-        assert_ne!(tag, entity_tag(b"b").expect("a tag"));
+        let tag = EntityTag::of(b"a");
+        let text = String::from_utf8(tag.text().to_vec()).expect("ascii");
+        let digits = text.trim_matches('"');
+        assert!(
+            text.len() == 34 && digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{text}"
+        );
+        assert_eq!(u128::from_str_radix(digits, 16), Ok(xxhash_rust::xxh3::xxh3_128(b"a")));
+        assert_ne!(tag, EntityTag::of(b"b"));
+        assert_eq!(EntityTag::parse(text.as_bytes()), Some(tag));
+        for other in ["", "\"\"", digits, &text.to_uppercase(), "\"+1\"", &text.replace('"', "'")] {
+            assert_eq!(EntityTag::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_usual_type_is_the_same_value_and_weighs_nothing() {
+        let typed = |of: &str| Stored {
+            content_type: Some(shared_type(HeaderValue::from_str(of).expect("a value"))),
+            ..Stored::sample(Class::Final, Instant::now(), Duration::ZERO)
+        };
+        for (of, heap) in [("application/json", 2), ("application/json; charset=utf-8", 2), ("text/x", 8)] {
+            assert_eq!(typed(of).content_type.expect("one"), of);
+            assert_eq!(typed(of).heap_bytes(), heap);
+        }
     }
 }

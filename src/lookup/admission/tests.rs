@@ -281,8 +281,8 @@ fn only_a_200_has_an_entity_tag_and_only_the_rest_a_retry_after() {
         }
     };
     let (ok, failed) = (stored(200, "7"), stored(500, "7"));
-    assert!(ok.etag.is_some() && ok.retry_after.is_none());
-    assert!(failed.etag.is_none() && failed.retry_after.is_some());
+    assert!(ok.etag.is_some() && ok.retry_after().is_none());
+    assert!(failed.etag.is_none() && failed.retry_after().is_some());
 }
 
 #[test]

@@ -18,7 +18,8 @@ prop_compose! {
         (fetched, first_final) in (millis(), millis()),
         lifetime in any::<u64>().prop_map(Duration::from_millis),
         (updated, started) in (option::of(millis()), option::of(millis())),
-        (content_type, last_modified, etag) in (text(), text(), text()),
+        (content_type, last_modified) in (text(), text()),
+        etag in option::of(vec(any::<u8>(), 3).prop_map(|of| EntityTag::of(&of))),
         body in vec(any::<u8>(), 0..300).prop_map(Bytes::from),
     ) -> Record {
         Record { fetched, first_final, lifetime, updated, started, content_type, last_modified, etag, body }

@@ -1,7 +1,13 @@
-//! What is posted to Redis: scripts whose answer nobody waits for, run one after the other in the order of posting.
+//! What is posted to Redis: scripts whose answer nobody waits for, sent in the order of posting.
 //!
-//! Promised: posting never waits, and no more than [`ROOM`] of them lie ready, of [`ROOM_BYTES`] in all with the one
-//! that is being run. What is too much, and what is posted while Redis is gone, is dropped.
+//! They are sent without waiting for the answers to those before, or a Redis that is a millisecond away would be told a
+//! thousand things a second. All go over one connection, so Redis runs them in that order all the same: what is kept of
+//! a call is there before its lease is free. Only where Redis forgot a script (`SCRIPT FLUSH`) is that one sent again
+//! behind others, and nothing relies on order alone: what is kept, removed and erased carries stamps that Redis compares,
+//! for the words of several replicas come in no order either.
+//!
+//! Promised: posting never waits, and no more than [`ROOM`] of them lie ready, of [`ROOM_BYTES`] in all with those that
+//! are under way. What is too much, and what is posted while Redis is gone, is dropped.
 
 use std::{
     sync::{
@@ -11,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -18,11 +25,19 @@ use tokio::{
 
 use super::{Script, exchange::Exchange};
 
-/// As many may lie ready.
-const ROOM: usize = 1024;
+/// As many may lie ready: half a second of what a busy Redis takes. Each is a kilobyte with its names, beside its value.
+const ROOM: usize = 16 << 10;
 
 /// Keys and arguments may be so long together.
 const ROOM_BYTES: usize = 64 << 20;
+
+/// As many may be under way: enough to keep a Redis busy that is a millisecond away. More would bring nothing, and where
+/// many replicas do so at once, the last of all these answers must come within the limit of a call.
+const UNDER_WAY: usize = 32;
+
+/// No further one sets out while those under way are so long together: a lookup's question waits behind them, for two
+/// milliseconds at a gigabit.
+const UNDER_WAY_BYTES: usize = 256 << 10;
 
 /// The way in.
 pub(super) struct Errands {
@@ -89,15 +104,58 @@ impl Errands {
 impl Waiting {
     /// Runs them as they come, until the way in is gone.
     pub(super) async fn run(mut self, exchange: Arc<Exchange>) {
-        while let Some(errand) = self.queue.recv().await {
-            match errand {
-                Errand::Run { script, keys, arguments } => {
-                    // Nobody waits for what it says, and the exchange has heard of a failure.
-                    drop(exchange.run(&script, &keys, &arguments).await);
-                    self.bytes.fetch_sub(length(&keys, &arguments), Ordering::Relaxed);
-                }
-                Errand::Mark(done) => drop(done.send(())),
+        // In order, so that a mark comes up when all before it are done.
+        let mut under_way = FuturesOrdered::new();
+        let (mut bytes, mut open) = (0, true);
+        loop {
+            let room = under_way.len() < UNDER_WAY && bytes < UNDER_WAY_BYTES;
+            // Those under way first, so that each is sent before the next one is taken up.
+            tokio::select! {
+                biased;
+                Some(done) = under_way.next(), if !under_way.is_empty() => match done {
+                    Done::Ran(length) => {
+                        bytes -= length;
+                        self.bytes.fetch_sub(length, Ordering::Relaxed);
+                    }
+                    Done::Reached(mark) => drop(mark.send(())),
+                },
+                errand = self.queue.recv(), if open && room => match errand {
+                    Some(errand) => {
+                        bytes += errand.length();
+                        under_way.push_back(errand.run(&exchange));
+                    }
+                    None => open = false,
+                },
+                else => return,
             }
+        }
+    }
+}
+
+/// What became of one that was under way.
+enum Done {
+    /// It took up so much room.
+    Ran(usize),
+    Reached(oneshot::Sender<()>),
+}
+
+impl Errand {
+    async fn run(self, exchange: &Exchange) -> Done {
+        let taken = self.length();
+        match self {
+            Self::Run { script, keys, arguments } => {
+                // Nobody waits for what it says, and the exchange has heard of a failure.
+                drop(exchange.run(&script, &keys, &arguments).await);
+                Done::Ran(taken)
+            }
+            Self::Mark(mark) => Done::Reached(mark),
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Run { keys, arguments, .. } => length(keys, arguments),
+            Self::Mark(_) => 0,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! one that nobody waits for any more is read and dropped by the driver. So a call may be left at any time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -26,18 +26,22 @@ pub(super) struct Line {
     hashes: Hashes,
 }
 
-/// What Redis knows scripts by, made once for each. A text is told from others by where it lies and how long it is: there
-/// are as many as the program has, and nothing of it has to be read.
+/// What Redis knows scripts by that were sent over this line. A text is told from others by where it lies and how long it
+/// is: there are as many as the program has, and nothing of it has to be read.
 #[derive(Default)]
 struct Hashes(Mutex<HashMap<(usize, usize), Arc<str>>>);
 
 impl Hashes {
-    fn of(&self, script: &Script) -> Arc<str> {
+    /// `None` the first time: then the text is to be sent.
+    fn of(&self, script: &Script) -> Option<Arc<str>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let hash = known
-            .entry((script.0.as_ptr().addr(), script.0.len()))
-            .or_insert_with(|| redis::Script::new(script.0).get_hash().into());
-        Arc::clone(hash)
+        match known.entry((script.0.as_ptr().addr(), script.0.len())) {
+            Entry::Occupied(hash) => Some(Arc::clone(hash.get())),
+            Entry::Vacant(place) => {
+                place.insert(redis::Script::new(script.0).get_hash().into());
+                None
+            }
+        }
     }
 }
 
@@ -68,7 +72,8 @@ impl Line {
         Ok(Self { scripts, news, hashes: Hashes::default() })
     }
 
-    /// Runs a script, and sends its text along only where Redis does not know it.
+    /// Runs a script. Its text goes along the first time, without asking whether Redis knows it, so that nothing that is
+    /// asked after it comes before it; and where Redis has forgotten it.
     pub(super) async fn evaluate(
         &self,
         script: &Script,
@@ -76,7 +81,10 @@ impl Line {
         arguments: &[impl AsRef<[u8]>],
     ) -> Result<Reply, Reason> {
         let mut connection = self.scripts.asked.clone();
-        let known = command("EVALSHA", &self.hashes.of(script), keys, arguments);
+        let known = match self.hashes.of(script) {
+            Some(hash) => command("EVALSHA", &hash, keys, arguments),
+            None => command("EVAL", script.0, keys, arguments),
+        };
         let answer: RedisResult<Value> = known.query_async(&mut connection).await;
         let answer = match answer {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -162,12 +170,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_has_one_hash_that_is_made_once() {
+    fn a_script_goes_by_its_text_first_and_by_one_hash_from_then_on() {
         let (hashes, one) = (Hashes::default(), Script::new("return 1"));
-        let first = hashes.of(&one);
+        assert_eq!(hashes.of(&one), None);
+        let first = hashes.of(&one).expect("known by now");
         assert_eq!(&*first, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
-        assert!(Arc::ptr_eq(&first, &hashes.of(&one)));
-        assert_ne!(hashes.of(&Script::new("return 12")), first);
+        assert!(hashes.of(&one).is_some_and(|again| Arc::ptr_eq(&first, &again)));
+        assert_eq!(hashes.of(&Script::new("return 12")), None);
     }
 
     #[test]

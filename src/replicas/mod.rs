@@ -187,8 +187,8 @@ impl Link {
         self.exchange.run(script, keys, arguments).await
     }
 
-    /// Runs a script in its time, after those that were posted before, and tells nobody what it said. Lost where Redis
-    /// is gone, and where too many are waiting.
+    /// Runs a script in its time, after those that were posted before (but where Redis forgot one of them and has to be
+    /// told it again), and tells nobody what it said. Lost where Redis is gone, and where too many are waiting.
     pub fn post(&self, script: Script, keys: Vec<Vec<u8>>, arguments: Vec<Vec<u8>>) {
         if !self.exchange.has_line() {
             return;

@@ -1,7 +1,7 @@
 //! What replicas share, against a real Redis: `redis` starts and torments it, `link` is about the connection, `entry`
 //! about how it is entered, `fate` about a Redis that goes and comes back.
 //!
-//! `budget` is about the window of departures that lies in it.
+//! `posts` is about what is told it without waiting, `budget` about the window of departures that lies in it.
 //!
 //! Where there is no `redis-server` they say so and leave it at that.
 
@@ -9,5 +9,6 @@ mod budget;
 mod entry;
 mod fate;
 mod link;
+mod posts;
 pub(crate) mod redis;
 pub(crate) mod world;

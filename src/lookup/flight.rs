@@ -107,7 +107,8 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
     {
         let (waiter, leader, joined) = self.join(key, wish, crashed);
         if let Some(leader) = leader {
-            tokio::spawn(fly(leader));
+            // In a box: the runtime moves a task several times until it lies where it runs, and once more at its end.
+            tokio::spawn(Box::pin(fly(leader)));
         }
         (waiter, joined)
     }

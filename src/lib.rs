@@ -66,6 +66,7 @@ pub mod cli;
 pub mod clock;
 pub mod downstream;
 pub mod drain;
+pub mod hex;
 pub mod lookup;
 pub mod metrics;
 pub mod otlp;

@@ -5,6 +5,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::hex;
+
 /// The field that carries the request id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The field of W3C Trace Context.
@@ -63,7 +65,11 @@ impl Trace {
             Some((trace, _, flags)) => (trace, flags),
             None => (nonzero(fastrand::u128), 0),
         };
-        HeaderValue::from_str(&format!("00-{trace:032x}-{:016x}-{flags:02x}", self.sent)).ok()
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex::write(&mut text[3..], &trace.to_be_bytes());
+        hex::write(&mut text[36..], &self.sent.to_be_bytes());
+        hex::write(&mut text[53..], &[flags]);
+        HeaderValue::from_bytes(&text).ok()
     }
 
     /// The trace, where the caller samples it: what has no parent is not sampled, for the gateway begins no traces.
@@ -90,11 +96,8 @@ fn is_sane(id: &HeaderValue) -> bool {
 }
 
 fn new_request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0u8; 32];
-    for (two, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
-        two.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
-    }
+    hex::write(&mut text, &fastrand::u128(..).to_le_bytes());
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 

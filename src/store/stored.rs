@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock::UnixMillis,
+    hex,
     outcome::{Class, Refusal},
 };
 
@@ -166,11 +167,8 @@ impl EntityTag {
     /// As it stands in a field: 32 hex digits between quotes.
     #[must_use]
     pub fn text(self) -> [u8; Self::LEN] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'"'; Self::LEN];
-        for (two, byte) in text[1..].chunks_exact_mut(2).zip(self.0) {
-            two.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
-        }
+        hex::write(&mut text[1..Self::LEN - 1], &self.0);
         text
     }
 

@@ -88,6 +88,8 @@ impl HttpVendor {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
+        // These and `host`: it need not grow.
+        headers.reserve(9);
         headers.insert(X_API_KEY, attempt.key.header_value());
         headers.insert(X_WORKSPACE_ID, attempt.workspace_id.clone());
         headers.insert(header::ACCEPT, JSON);

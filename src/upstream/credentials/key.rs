@@ -53,7 +53,9 @@ impl ApiKey {
     /// Whether the key stands somewhere in `bytes`. Keys below [`Self::MIN_SEARCHED`] never do.
     #[must_use]
     pub fn occurs_in(&self, bytes: &[u8]) -> bool {
-        self.0.len() >= Self::MIN_SEARCHED && memmem::find(bytes, &self.0).is_some()
+        // The length first: most of what is looked at are the few bytes of a field.
+        let fits = self.0.len() >= Self::MIN_SEARCHED && bytes.len() >= self.0.len();
+        fits && memmem::find(bytes, &self.0).is_some()
     }
 
     /// The same for a body that may be JSON, where a string can spell the key in escapes (RFC 8259 §7): `\/` for a

@@ -33,7 +33,7 @@
 //! - [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom.
 //! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read. [`trust`]: whose
-//!   certificates are believed. [`causes`]: an error and what it came of, in one line.
+//!   certificates are believed. [`causes`]: an error and what it came of, in one line. [`hex`]: digits.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,
 //! [`telemetry`], [`drain`], and [`sandbox`]: the simulated vendor, which shares no code with the gateway.

@@ -111,7 +111,7 @@ impl HttpVendor {
             Ok(response) => response,
             Err(error) => return Err(classify(&error, Line::of(&connection).as_ref(), sent)),
         };
-        let line = Line::of(&connection);
+        let line = Line::of_answer(response.extensions(), &connection);
         let reused = line.as_ref().is_some_and(Line::is_reused);
         let read = answer::read(response, &attempt, self.max_body, sent).await;
         match &line {

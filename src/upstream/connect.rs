@@ -41,6 +41,8 @@ struct LineState {
     id: u64,
     lines: Lines,
     gone: AtomicBool,
+    /// Whether it came to stand in the list.
+    listed: AtomicBool,
     /// Whether a request is under way over it.
     asked: AtomicBool,
     /// Answers that were read to their end.
@@ -55,7 +57,8 @@ impl Line {
         let zero = || AtomicU64::new(0);
         let no = || AtomicBool::new(false);
         let (answers, received, accounted) = (zero(), zero(), zero());
-        Self(Arc::new(LineState { id, lines, gone: no(), asked: no(), answers, received, accounted }))
+        let (gone, listed, asked) = (no(), no(), no());
+        Self(Arc::new(LineState { id, lines, gone, listed, asked, answers, received, accounted }))
     }
 
     /// One of no connection.
@@ -69,13 +72,28 @@ impl Line {
         let mut extras = http::Extensions::new();
         connection.connection_metadata().as_ref()?.get_extras(&mut extras);
         let line: Self = extras.remove()?;
-        let mut lines = line.0.lines.lock();
-        // One that has ended meanwhile would stay in the list for good.
-        if !line.0.gone.load(Ordering::Relaxed) {
-            lines.connections.insert(line.0.id, connection.clone());
-        }
-        drop(lines);
+        line.enlist(connection);
         Some(line)
+    }
+
+    /// The same where an answer began: it brings the line with it.
+    pub(super) fn of_answer(answer: &http::Extensions, connection: &CaptureConnection) -> Option<Self> {
+        let line: &Self = answer.get()?;
+        line.enlist(connection);
+        Some(line.clone())
+    }
+
+    /// Puts it into the list, once: the connection stays the same.
+    fn enlist(&self, connection: &CaptureConnection) {
+        if self.0.listed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut lines = self.0.lines.lock();
+        self.0.listed.store(true, Ordering::Relaxed);
+        // One that has ended meanwhile would stay in the list for good.
+        if !self.0.gone.load(Ordering::Relaxed) {
+            lines.connections.insert(self.0.id, connection.clone());
+        }
     }
 
     /// An answer was read to its end.

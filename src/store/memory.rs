@@ -16,6 +16,7 @@ use std::sync::{
 };
 
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use tokio::time::Instant;
 
 use super::{
     erasure::Erasure,
@@ -38,6 +39,10 @@ pub(super) struct Memory {
     /// The share of the capacity that answers may take.
     capacity: u64,
     evicted: Arc<AtomicU64>,
+    /// When the last of the failures is over, in milliseconds after `began`: as a rule that was long ago, and there is
+    /// none to be looked for.
+    failing_until: Arc<AtomicU64>,
+    began: Instant,
 }
 
 impl Memory {
@@ -66,7 +71,8 @@ impl Memory {
             })
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { answers, failures, capacity: for_answers, evicted }
+        let (failing_until, began) = (Arc::default(), Instant::now());
+        Self { answers, failures, capacity: for_answers, evicted, failing_until, began }
     }
 
     /// What is kept for `key`, fresh or stale.
@@ -83,13 +89,23 @@ impl Memory {
         fits
     }
 
-    /// The failure remembered for `key`, over or not.
-    pub(super) fn failure(&self, key: &CacheKey) -> Option<Arc<Failure>> {
-        self.failures.get(key)
+    /// The failure that answers for `key` at `now`.
+    pub(super) fn failure(&self, key: &CacheKey, now: Instant) -> Option<Arc<Failure>> {
+        if self.millis(now) >= self.failing_until.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.failures.get(key).filter(|failure| now < failure.until)
+    }
+
+    /// Milliseconds from `began`, rounded down.
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Remembers a failure.
     pub(super) fn put_failure(&self, key: CacheKey, failure: Arc<Failure>) {
+        // Rounded up, and first: who finds it must not have been told that there is none.
+        self.failing_until.fetch_max(self.millis(failure.until).saturating_add(1), Ordering::SeqCst);
         self.failures.insert(key, failure);
     }
 

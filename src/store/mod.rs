@@ -255,7 +255,7 @@ impl Store {
     /// The failure that answers for `key` at `now`.
     #[must_use]
     pub fn failure(&self, key: &CacheKey, now: Instant) -> Option<Arc<Failure>> {
-        self.memory.failure(key).filter(|failure| now < failure.until)
+        self.memory.failure(key, now)
     }
 
     /// Remembers a failure until its time is over.

@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The flights under way.
 pub struct Flights<K, L> {
@@ -47,7 +47,9 @@ struct Flight<L> {
     news: watch::Sender<Option<L>>,
     purged: AtomicBool,
     /// Whether somebody waits who is to be served before those who only poll or warm.
-    urgent: watch::Sender<bool>,
+    urgent: AtomicBool,
+    /// Rings once when that comes to be so.
+    hurry: Notify,
     /// Whether somebody waits who has nothing against the landing's being kept.
     wanted: AtomicBool,
 }
@@ -119,7 +121,10 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         let mut aloft = lock(&self.aloft);
         if let Some(flight) = aloft.flights.get(key) {
             flight.wanted.fetch_or(wish.kept, Ordering::SeqCst);
-            let hurried = wish.urgent && flight.urgent.send_if_modified(|was| !std::mem::replace(was, true));
+            let hurried = wish.urgent && !flight.urgent.swap(true, Ordering::SeqCst);
+            if hurried {
+                flight.hurry.notify_waiters();
+            }
             let joined = if hurried { Joined::AndHurried } else { Joined::Another };
             return (Waiter(flight.news.subscribe()), None, joined);
         }
@@ -127,7 +132,8 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         let flight = Arc::new(Flight {
             news,
             purged: AtomicBool::new(aloft.purges.iter().any(|(_, matches)| matches(key))),
-            urgent: watch::Sender::new(wish.urgent),
+            urgent: AtomicBool::new(wish.urgent),
+            hurry: Notify::new(),
             wanted: AtomicBool::new(wish.kept),
         });
         aloft.flights.insert(key.clone(), Arc::clone(&flight));
@@ -220,7 +226,7 @@ impl<K: Eq + Hash, L> Leader<K, L> {
 
     /// Whether somebody waits who is to be served before those who only poll or warm.
     pub fn is_urgent(&self) -> bool {
-        *self.flight.urgent.borrow()
+        self.flight.urgent.load(Ordering::SeqCst)
     }
 
     /// Whether what lands may be kept, as far as those who joined are concerned.
@@ -229,11 +235,16 @@ impl<K: Eq + Hash, L> Leader<K, L> {
     }
 
     /// Waits until the flight is urgent; for ever, once it is over.
-    pub fn hurried(&self) -> impl Future<Output = ()> + Send + use<K, L> {
-        let mut urgent = self.flight.urgent.subscribe();
+    pub fn hurried(&self) -> impl Future<Output = ()> + Send + use<K, L>
+    where
+        L: Send + Sync,
+    {
+        let flight = Arc::clone(&self.flight);
         async move {
-            if urgent.wait_for(|urgent| *urgent).await.is_err() {
-                std::future::pending::<()>().await;
+            // Before the look: who is told in between is told all the same.
+            let rung = flight.hurry.notified();
+            if !flight.urgent.load(Ordering::SeqCst) {
+                rung.await;
             }
         }
     }

@@ -13,6 +13,8 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 
 use crate::{call::CallId, clock::UnixMillis, outcome::Suspicion};
 
+mod scan;
+
 /// How deep a record may nest, arrays and objects together. Deeper is [`Suspicion::TooDeep`].
 pub const MAX_DEPTH: usize = 128;
 
@@ -48,45 +50,20 @@ pub fn read(body: &[u8], asked: &CallId, workspace_id: &str) -> Reading {
     let Ok(text) = std::str::from_utf8(body) else {
         return Reading::Suspect(Suspicion::NotAnObject);
     };
-    if depth_exceeds(body, MAX_DEPTH) {
-        return Reading::Suspect(Suspicion::TooDeep);
+    match scan::condensed(text, MAX_DEPTH) {
+        Some(text) => parse(&text, asked, workspace_id),
+        None => Reading::Suspect(Suspicion::TooDeep),
     }
+}
+
+/// Reads a body that nests no deeper than it may.
+fn parse(text: &str, asked: &CallId, workspace_id: &str) -> Reading {
     let mut json = serde_json::Deserializer::from_str(text);
     let top = LevelSeed { workspace_id, wrappers: true }.deserialize(&mut json);
     match top {
         Ok(Some(top)) if json.end().is_ok() => top.judge(asked),
         Ok(_) | Err(_) => Reading::Suspect(Suspicion::NotAnObject),
     }
-}
-
-/// Whether arrays and objects nest deeper than `limit` anywhere. Looks at brackets outside strings and nothing else.
-fn depth_exceeds(body: &[u8], limit: usize) -> bool {
-    let mut depth = 0usize;
-    let mut at = 0;
-    while let Some(&byte) = body.get(at) {
-        at += 1;
-        match byte {
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => {
-                // To the end of the string; an escaped byte is stepped over, whatever it is.
-                while let Some(found) = body.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-                    let quote = body.get(at + found) == Some(&b'"');
-                    at += found + if quote { 1 } else { 2 };
-                    if quote {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    false
 }
 
 /// Reads a time as the vendor and its callers write it: Unix seconds with or without a fraction, milliseconds (or

@@ -215,6 +215,24 @@ proptest! {
     }
 
     #[test]
+    fn what_is_left_out_before_parsing_changes_no_reading(
+        turns in proptest::collection::vec(
+            prop_oneof![
+                3 => r#"[a-zé ]{20,60}"#.prop_map(|text| format!(r#"{{"text":"{text}"}}"#)),
+                1 => r#"([a-z]{30,40}|["\\\n\[\]{},:u]){0,8}"#.prop_map(|text| format!(r#"["{text}"]"#)),
+            ],
+            0..4,
+        ),
+        wrapped in any::<bool>(),
+        end in proptest::sample::select(vec!["", "}", "}}", "]}", "\"]}"]),
+    ) {
+        let wrapper = if wrapped { r#"{"call":"# } else { "" };
+        let turns = turns.join(",");
+        let body = format!(r#"{wrapper}{{"_id":"{ID}","status":"completed","turns":[{turns}]{end}"#);
+        prop_assert_eq!(check(&body), parse(&body, &asked(), "ws-1"));
+    }
+
+    #[test]
     fn a_truncated_record_is_never_a_record(cut in 1usize..80) {
         let body = format!(r#"{{"_id":"{ID}","status":"completed","endTime":1680000300,"a":"bcdefghij"}}"#);
         let cut = body.len().saturating_sub(cut);

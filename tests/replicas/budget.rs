@@ -250,7 +250,9 @@ async fn where_redis_refuses_to_count_each_keeps_to_its_share() {
     for replica in &replicas {
         sent.push(replica.send_all().await);
     }
-    assert_eq!(sent, [2, 2, 2], "each its part of the eight that were left, and its share at the most");
+    // The end of what the first one sent may have been told Redis before its slots were gone, or not.
+    let each_its_part = matches!(sent[..], [1 | 2, 2, 2]);
+    assert!(each_its_part, "each its part of the eight that were left, and its share at the most: {sent:?}");
 }
 
 #[tokio::test]

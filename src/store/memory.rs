@@ -153,9 +153,39 @@ impl Memory {
 }
 
 fn weigh(key: &CacheKey, stored: &Stored) -> usize {
-    OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + size_of::<Stored>() + stored.heap_bytes()
+    OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + size_of::<Stored>() + allocated(stored.heap_bytes())
+}
+
+/// What the allocator gives for so many bytes, nearly all of them the body's: jemalloc has four sizes a doubling.
+fn allocated(bytes: usize) -> usize {
+    const SMALLEST_STEP: usize = 16;
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(SMALLEST_STEP))
 }
 
 fn saturate(weight: usize) -> u32 {
     u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allocated_comes_in_four_sizes_a_doubling() {
+        let table = [
+            (0, 0),
+            (1, 16),
+            (33, 48),
+            (100, 112),
+            (129, 160),
+            (2_048, 2_048),
+            (2_049, 2_560),
+            (16_384, 16_384),
+            (16_385, 20_480),
+            (50_000, 57_344),
+        ];
+        for (bytes, given) in table {
+            assert_eq!(allocated(bytes), given, "{bytes}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ its figures are worth nothing. `--only WORDS` runs the parts whose names hold on
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -200,6 +201,8 @@ def main():
     parser.add_argument("--write", action="store_true", help="put the report into README.md, its plot beside")
     parser.add_argument("--disk", metavar="DIR", default=None, help="where the disk tier's file lies meanwhile")
     arguments = parser.parse_args()
+    # As at Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if len(os.sched_getaffinity(0)) < 2:
         raise SystemExit("benches/compare needs two cores: one for the servers, one for the callers")
     if arguments.write and (arguments.quick or arguments.only):

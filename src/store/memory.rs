@@ -24,9 +24,9 @@ use super::{
 };
 use crate::call::CacheKey;
 
-/// What moka and the allocator need beside an entry's own bytes: the nodes of its map, its deque and its timers, two
-/// reference counts, and the rounding of a handful of allocations: an estimate, on the safe side.
-const OVERHEAD: usize = 320;
+/// What moka needs beside an entry's own bytes: the nodes of its map and its deque, and the counts of what is shared.
+/// Measured, as what memory grew by for records of 1 to 50 KB (`benches/compare --only memory`).
+const OVERHEAD: usize = 384;
 
 /// The most that failures may take of the capacity.
 const FAILURES_AT_MOST: u64 = 8 << 20;
@@ -156,9 +156,15 @@ fn weigh(key: &CacheKey, stored: &Stored) -> usize {
     OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + size_of::<Stored>() + allocated(stored.heap_bytes())
 }
 
-/// What the allocator gives for so many bytes, nearly all of them the body's: jemalloc has four sizes a doubling.
+/// What so many bytes take of memory, nearly all of them the body's. jemalloc has four sizes a doubling; what is larger
+/// than the small ones has pages of its own, and begins anywhere in the first one.
 fn allocated(bytes: usize) -> usize {
+    const LARGEST_SMALL: usize = 14 << 10;
+    const PAGE: usize = 4 << 10;
     const SMALLEST_STEP: usize = 16;
+    if bytes > LARGEST_SMALL {
+        return bytes.next_multiple_of(PAGE) + PAGE;
+    }
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(SMALLEST_STEP))
 }
 
@@ -171,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_allocated_comes_in_four_sizes_a_doubling() {
+    fn what_is_allocated_comes_in_four_sizes_a_doubling_and_then_in_pages() {
         let table = [
             (0, 0),
             (1, 16),
@@ -180,9 +186,10 @@ mod tests {
             (129, 160),
             (2_048, 2_048),
             (2_049, 2_560),
-            (16_384, 16_384),
-            (16_385, 20_480),
-            (50_000, 57_344),
+            (14_336, 14_336),
+            (14_337, 20_480),
+            (16_384, 20_480),
+            (51_200, 57_344),
         ];
         for (bytes, given) in table {
             assert_eq!(allocated(bytes), given, "{bytes}");

@@ -14,7 +14,7 @@ use super::{problem, route};
 use crate::{
     clock::Clock,
     lookup::{Answer, Content},
-    outcome::{Class, Fetched, NotKept, Outcome},
+    outcome::{Class, Fetched, HitOf, NotKept, Outcome},
     store::Stored,
     trace::X_REQUEST_ID,
 };
@@ -42,10 +42,14 @@ pub fn reply(
     mut request_id: HeaderValue,
 ) -> Response<Bytes> {
     let mut response = match &answer.content {
-        Content::Stored(stored) => match usual_hit(stored, &answer.outcome, conditions, &mut request_id) {
-            Some(response) => return response,
-            None => vendors(stored, &answer.outcome, conditions),
-        },
+        Content::Stored(stored) => {
+            let unchanged = is_unchanged(stored, conditions);
+            let usual = !unchanged && answer.retry_after.is_none();
+            if usual && let Some(response) = usual_hit(stored, &answer.outcome, conditions, &mut request_id) {
+                return response;
+            }
+            vendors(stored, unchanged, &answer.outcome, conditions)
+        }
         Content::Refused(refusal) => problem::problem(refusal, route::ALLOW, conditions.now, clock),
     };
     let headers = response.headers_mut();
@@ -59,9 +63,13 @@ pub fn reply(
     response
 }
 
-/// The vendor's answer, kept or not.
-fn vendors(stored: &Stored, outcome: &Outcome, conditions: &Conditions<'_>) -> Response<Bytes> {
-    let unchanged = is_unchanged(stored, conditions);
+/// The vendor's answer, kept or not; without its body where that is `unchanged` for the caller.
+fn vendors(
+    stored: &Stored,
+    unchanged: bool,
+    outcome: &Outcome,
+    conditions: &Conditions<'_>,
+) -> Response<Bytes> {
     let mut response = Response::new(if unchanged { Bytes::new() } else { stored.body.clone() });
     *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { stored.status };
     let headers = response.headers_mut();
@@ -112,14 +120,15 @@ fn usual_hit(
     conditions: &Conditions<'_>,
     request_id: &mut HeaderValue,
 ) -> Option<Response<Bytes>> {
-    let Outcome::Hit { ttl, .. } = outcome else { return None };
+    let Outcome::Hit { of: HitOf::Answer, ttl, .. } = outcome else { return None };
     let (Some(content_type), Some(etag)) = (&stored.content_type, &stored.etag) else { return None };
-    let usual = stored.status == StatusCode::OK && stored.rare.is_none() && !is_unchanged(stored, conditions);
-    if !usual {
+    if stored.status != StatusCode::OK || stored.rare.is_some() {
         return None;
     }
+    let mut cache_status = outcome.cache_status()?;
     // They add up to the lifetime.
-    let age = u64::try_from(i64::try_from(stored.lifetime.as_secs()).unwrap_or(i64::MAX) - ttl).unwrap_or(0);
+    let lifetime = i64::try_from(stored.lifetime.as_secs()).unwrap_or(i64::MAX);
+    let age = u64::try_from(lifetime.saturating_sub(*ttl)).unwrap_or(0);
     let mut response = Response::new(stored.body.clone());
     let mut headers = USUAL.clone();
     for (name, value) in &mut headers {
@@ -128,8 +137,8 @@ fn usual_hit(
             header::ETAG => HeaderValue::from(*etag),
             header::AGE => HeaderValue::from(age),
             header::CACHE_CONTROL => cache_control(stored.class, true, age, *ttl, conditions),
-            ref own if *own == CACHE_STATUS => outcome.cache_status()?,
-            // Moved, for a copy would make it shared first.
+            // Moved, for a copy would make them shared first.
+            ref own if *own == CACHE_STATUS => mem::replace(&mut cache_status, NOSNIFF),
             ref own if *own == X_REQUEST_ID => mem::replace(request_id, NOSNIFF),
             _ => continue,
         };
@@ -212,7 +221,7 @@ mod tests {
     use super::*;
     use crate::{
         lookup::Timing,
-        outcome::{Forward, HitOf, Tier},
+        outcome::{Forward, Tier},
         store::stored::{EntityTag, Rare},
     };
 
@@ -330,6 +339,21 @@ mod tests {
             assert_eq!(sorted(&usual), sorted(&other));
             assert_eq!(usual.headers().len(), 7);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hit_after_a_wait_in_vain_says_when_to_ask_again() {
+        let now = Instant::now();
+        let answer = Answer {
+            outcome: HIT,
+            content: Content::Stored(Arc::new(stored(Class::Ongoing, now, 9))),
+            timing: Timing::default(),
+            retry_after: Some(Duration::from_secs(4)),
+            turned_away: None,
+        };
+        let conditions = Conditions { headers: None, client_max_age: Duration::ZERO, now };
+        let response = reply(&answer, &conditions, &Clock::starting_at(SystemTime::UNIX_EPOCH), REQUEST_ID);
+        assert_eq!(response.headers()["retry-after"], "4");
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,13 +71,14 @@ def wrk(server, connections, seconds, cpus, ids=None, fields=(), folder=None):
 
 def h2load(server, connections, seconds, cpus, unix=None, http2=True, streams=1):
     """The hot call over HTTP/2, or over a Unix socket."""
-    base = f"unix:{unix}" if unix else f"http://{server.address}"
-    command = ["h2load", "-c", str(connections), "-t", "1", "-D", str(seconds), "-m", str(streams),
-               f"--base-uri={base}", "-H", "host: localhost"]
+    command = ["h2load", "-c", str(connections), "-t", "1", "-D", str(seconds), "-m", str(streams)]
+    if unix:
+        command.append(f"--base-uri=unix:{unix}")
     if not http2:
         command.append("--h1")
+    host = "localhost" if unix else server.address
     before = server.cpu()
-    said = run([*command, f"http://localhost{servers.PATH}{servers.HOT}"], cpus, seconds)
+    said = run([*command, f"http://{host}{servers.PATH}{servers.HOT}"], cpus, seconds)
     cpu = server.cpu() - before
     good, other = re.search(r"status codes: (\d+) 2xx, (\d+ 3xx, \d+ 4xx, \d+) 5xx", said).groups()
     if int(good) == 0 or any(int(n) for n in re.findall(r"\d+(?= |$)", other)):

@@ -167,15 +167,11 @@ class Comparison:
 
     def capacity(self):
         rows = []
-        for limit, most in (("32MiB", (32 << 20) * 1.2), ("256MiB", (256 << 20) + 60e6)):
-            peak = sizes.capacity(limit, self.plan.walked, self.plan.lookups, 2048, *self.at)
-            rows.append([limit, f"{peak / 1e6:.0f} MB"])
-            if limit == "256MiB":
-                self.goal("`cache.capacity = \"256MiB\"`, most resident", "≤ 256 MiB + 60 MB", peak,
-                          f"{peak / 1e6:.0f} MB", most)
-            else:
-                self.goal("`cache.capacity = \"32MiB\"`, most resident", "≤ 32 MiB + 60 MB", peak,
-                          f"{peak / 1e6:.0f} MB", (32 << 20) + 60e6)
+        for mib in (32, 256):
+            peak = sizes.capacity(f"{mib}MiB", self.plan.walked, self.plan.lookups, 2048, *self.at)
+            rows.append([f"{mib}MiB", f"{peak / 1e6:.0f} MB"])
+            self.goal(f"`cache.capacity = \"{mib}MiB\"`, most resident", f"≤ {mib} MiB + 60 MB", peak,
+                      f"{peak / 1e6:.0f} MB", (mib << 20) + 60e6)
         title = f"{self.plan.lookups:,} lookups over {self.plan.walked:,} calls of 2 KB"
         self.section(title, report.table(["cache.capacity", "most resident"], rows))
 

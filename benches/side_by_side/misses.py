@@ -1,6 +1,7 @@
 """Misses: what a gateway adds to the vendor's own time, and what a crowd that asks for one call costs the vendor."""
 
 import contextlib
+import random
 import statistics
 
 from . import load, servers
@@ -23,7 +24,7 @@ def added(pause_ms, connections, cpus, callers, folder, rounds, lookups):
         times = {server.name: [] for server in (vendor, *contestants)}
         seed = 0
         for round_ in range(rounds + 1):
-            for server in (vendor, *contestants):
+            for server in random.sample([vendor, *contestants], len(contestants) + 1):
                 seed += 1
                 good, p50, p99, _ = load.crowd(
                     ["walk", server.address, connections, lookups, 1 << 40, seed], callers)

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -16,6 +17,9 @@ use crate::{
     settings::{Loaded, Settings},
     telemetry::{self, Format, Telemetry},
 };
+
+/// How often the runtime looks up at the least. No timeout of a request is shorter.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Says on standard error why the command ends, and with which status.
 pub(super) fn fail(what: &dyn std::fmt::Display, status: u8) -> ExitCode {
@@ -48,9 +52,21 @@ pub(super) fn run_to_end<T>(command: impl Future<Output = T>) -> io::Result<T> {
         Ok(_) | Err(_) => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.enable_all().build()?;
+    runtime.spawn(beat());
     let ended = runtime.block_on(command);
     runtime.shutdown_background();
     Ok(ended)
+}
+
+/// Keeps one timer near. A timer that is nearer than all others makes tokio wake whoever waits for them, by a write to
+/// a descriptor of its own and a look at it: two system calls, or another thread, for each request that the vendor is
+/// asked. Those of a request are seconds away, so that they are never the nearest as long as this one stands.
+async fn beat() {
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+    }
 }
 
 /// Sets the log up as the settings say, and `RUST_LOG` above them.

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["call", "outcome"],
     &["clock", "trace"],
-    &["causes", "hex", "secret_file", "trust"],
+    &["causes", "hex", "line", "secret_file", "trust"],
 ];
 
 /// The parts that stand beside that order.

@@ -97,8 +97,9 @@ impl Handler for Internal {
         let policy = self.0.lookup.policy();
         let (label, asked) = self.0.understand(&request, &fields, peer, &policy);
         let (conditional, preferring) = (fields.conditional, fields.preferring);
+        // Only borrowed until it is known that there is something to wait for: it is large.
+        let head = request.into_parts().0;
         let mut visit = Visit {
-            head: request.into_parts().0,
             peer,
             label,
             started,
@@ -111,21 +112,21 @@ impl Handler for Internal {
         };
         let (key, directives) = match asked {
             Ok(asked) => asked,
-            Err(refusal) => return Either::Left(ready(self.0.refuse(&visit, &refusal))),
+            Err(refusal) => return Either::Left(ready(self.0.refuse(&head, &visit, &refusal))),
         };
         if preferring && label == RouteLabel::Lookup {
-            visit.patience = prefer::wait(&visit.head.headers).map(|wait| wait.min(policy.max_wait));
+            visit.patience = prefer::wait(&head.headers).map(|wait| wait.min(policy.max_wait));
         }
         let hit = self.0.lookup.answer_at_once(&key, &directives, started);
         match hit.filter(|hit| visit.patience.is_none() || !hit.is_ongoing()) {
             Some(hit) => {
                 visit.asked = Some(key);
-                Either::Left(ready(self.0.answer(visit, &hit, started)))
+                Either::Left(ready(self.0.answer(&head, visit, &hit, started)))
             }
             None => {
                 let ask = Ask { key, directives, trace: visit.trace.clone() };
                 // In a box: hyper moves the future of every request, and a hit's should not carry room for this one.
-                Either::Right(Box::pin(self.clone().wait(visit, ask)))
+                Either::Right(Box::pin(self.clone().wait(head, visit, ask)))
             }
         }
     }
@@ -133,16 +134,16 @@ impl Handler for Internal {
 
 impl Internal {
     /// Answers what has to be waited for; a caller who leaves meanwhile is written down as well.
-    async fn wait(self, mut visit: Visit, ask: Ask) -> Response<Bytes> {
+    async fn wait(self, head: request::Parts, mut visit: Visit, ask: Ask) -> Response<Bytes> {
         visit.asked = Some(ask.key.clone());
         let patience = visit.patience;
-        let mut departure = Departure { endpoint: &self.0, visit: Some(visit) };
+        let mut departure = Departure { endpoint: &self.0, head: &head, visit: Some(visit) };
         let answer = match patience {
             Some(patience) => self.0.lookup.answer_when_over(ask, patience).await,
             None => self.0.lookup.answer_by_flight(ask).await,
         };
         match departure.visit.take() {
-            Some(visit) => self.0.answer(visit, &answer, Instant::now()),
+            Some(visit) => self.0.answer(&head, visit, &answer, Instant::now()),
             None => Response::new(Bytes::new()),
         }
     }
@@ -182,16 +183,22 @@ impl Parts {
     }
 
     /// Answers what was refused before the lookup.
-    fn refuse(&self, visit: &Visit, refusal: &Refusal) -> Response<Bytes> {
+    fn refuse(&self, head: &request::Parts, visit: &Visit, refusal: &Refusal) -> Response<Bytes> {
         let mut response = problem::problem(refusal, route::ALLOW, Instant::now(), &self.clock);
         response.headers_mut().insert(X_REQUEST_ID, visit.trace.request_id.clone());
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: Some(refusal) };
-        self.finish(visit, response, &what)
+        self.finish(head, visit, response, &what)
     }
 
     /// Answers a lookup.
-    fn answer(&self, mut visit: Visit, answer: &Answer, now: Instant) -> Response<Bytes> {
-        let headers = visit.conditional.then_some(&visit.head.headers);
+    fn answer(
+        &self,
+        head: &request::Parts,
+        mut visit: Visit,
+        answer: &Answer,
+        now: Instant,
+    ) -> Response<Bytes> {
+        let headers = visit.conditional.then_some(&head.headers);
         let conditions = Conditions { headers, client_max_age: visit.client_max_age, now };
         let request_id = mem::replace(&mut visit.trace.request_id, UNKNOWN.clone());
         let mut response = reply::reply(answer, &conditions, &self.clock, request_id);
@@ -205,23 +212,29 @@ impl Parts {
             Content::Stored(_) => None,
         };
         let what = What { outcome: &answer.outcome, timing: answer.timing, refusal };
-        self.finish(&visit, response, &what)
+        self.finish(head, &visit, response, &what)
     }
 
     /// Counts what is answered, and writes it down. The response has its `x-request-id` by now.
-    fn finish(&self, visit: &Visit, response: Response<Bytes>, what: &What<'_>) -> Response<Bytes> {
+    fn finish(
+        &self,
+        head: &request::Parts,
+        visit: &Visit,
+        response: Response<Bytes>,
+        what: &What<'_>,
+    ) -> Response<Bytes> {
         let took = visit.started.elapsed();
         let (label, status) = (what.outcome.label(), response.status());
         self.metrics.request(visit.label, label, status, took);
         if self.latest.wants(label, visit.started) {
-            self.latest.note(noted(visit, status.as_u16(), what, took));
+            self.latest.note(noted(head, visit, status.as_u16(), what, took));
         }
         if label != CacheLabel::Hit || self.hits.picks() {
-            let bytes = if visit.head.method == Method::HEAD { 0 } else { response.body().len() };
-            log(visit, status.as_u16(), bytes, what, took, request_id(&response));
+            let bytes = if head.method == Method::HEAD { 0 } else { response.body().len() };
+            log(head, visit, status.as_u16(), bytes, what, took, request_id(&response));
         }
         if visit.sampled.is_some() {
-            self.export(visit, status, what, request_id(&response));
+            self.export(head, visit, status, what, request_id(&response));
         }
         response
     }
@@ -234,13 +247,20 @@ fn request_id(response: &Response<Bytes>) -> &HeaderValue {
 
 impl Parts {
     /// Hands the spans of a request to the collector, where there is one and the caller samples the trace.
-    fn export(&self, visit: &Visit, status: StatusCode, what: &What<'_>, request_id: &HeaderValue) {
+    fn export(
+        &self,
+        head: &request::Parts,
+        visit: &Visit,
+        status: StatusCode,
+        what: &What<'_>,
+        request_id: &HeaderValue,
+    ) {
         let (Some(spans), Some(sampled)) = (&self.spans, visit.sampled) else { return };
         spans.hand_over(span::of_request(&span::Seen {
             sampled,
             vendor: &self.vendor,
-            method: &visit.head.method,
-            path: visit.head.uri.path(),
+            method: &head.method,
+            path: head.uri.path(),
             label: visit.label,
             key: visit.asked.as_ref(),
             request_id,
@@ -255,9 +275,8 @@ impl Parts {
     }
 }
 
-/// One request, as far as the log wants to know it.
+/// One request beside its head, as far as the log wants to know it.
 struct Visit {
-    head: request::Parts,
     peer: Peer,
     label: RouteLabel,
     started: Instant,
@@ -279,11 +298,11 @@ impl Visit {
     fn call_id(&self) -> Option<&str> {
         self.asked.as_ref().and_then(CacheKey::call_id).map(CallId::as_str)
     }
+}
 
-    /// Who asks, as the caller says itself.
-    fn agent(&self) -> Option<&str> {
-        self.head.headers.get(header::USER_AGENT)?.to_str().ok()
-    }
+/// Who asks, as the caller says itself.
+fn agent(head: &request::Parts) -> Option<&str> {
+    head.headers.get(header::USER_AGENT)?.to_str().ok()
 }
 
 /// What became of a request, as far as the log wants to know it.
@@ -303,6 +322,7 @@ impl What<'_> {
 /// Writes a caller down who leaves before the answer.
 struct Departure<'a> {
     endpoint: &'a Parts,
+    head: &'a request::Parts,
     visit: Option<Visit>,
 }
 
@@ -313,16 +333,22 @@ impl Drop for Departure<'_> {
         let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
         if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
-            self.endpoint.export(&visit, status, &what, &visit.trace.request_id);
+            self.endpoint.export(self.head, &visit, status, &what, &visit.trace.request_id);
         }
-        self.endpoint.latest.note(noted(&visit, CLIENT_CLOSED_REQUEST, &what, took));
-        log(&visit, CLIENT_CLOSED_REQUEST, 0, &what, took, &visit.trace.request_id);
+        self.endpoint.latest.note(noted(self.head, &visit, CLIENT_CLOSED_REQUEST, &what, took));
+        log(self.head, &visit, CLIENT_CLOSED_REQUEST, 0, &what, took, &visit.trace.request_id);
     }
 }
 
 /// A request, as far as the status page shows it.
 #[cold]
-fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest::Request {
+fn noted(
+    head: &request::Parts,
+    visit: &Visit,
+    status: u16,
+    what: &What<'_>,
+    took: Duration,
+) -> latest::Request {
     latest::Request {
         at: visit.started,
         route: visit.label,
@@ -331,19 +357,27 @@ fn noted(visit: &Visit, status: u16, what: &What<'_>, took: Duration) -> latest:
         reason: what.reason(),
         status,
         took,
-        agent: visit.agent().map(latest::shortened),
+        agent: agent(head).map(latest::shortened),
     }
 }
 
 /// The line of a request.
-fn log(visit: &Visit, status: u16, bytes: usize, what: &What<'_>, took: Duration, request_id: &HeaderValue) {
-    let agent = visit.agent().map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
+fn log(
+    head: &request::Parts,
+    visit: &Visit,
+    status: u16,
+    bytes: usize,
+    what: &What<'_>,
+    took: Duration,
+    request_id: &HeaderValue,
+) {
+    let agent = agent(head).map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
     let asked = what.timing != Timing::default();
     tracing::info!(
         target: "callgate::access",
         peer = %visit.peer,
         agent,
-        method = visit.head.method.as_str(),
+        method = head.method.as_str(),
         route = visit.label.as_str(),
         id = visit.call_id(),
         cache = what.outcome.label().as_str(),

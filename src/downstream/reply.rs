@@ -7,12 +7,12 @@ use std::{mem, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{problem, route};
 use crate::{
     clock::Clock,
+    line::Line,
     lookup::{Answer, Content},
     outcome::{Class, Fetched, HitOf, NotKept, Outcome},
     store::Stored,
@@ -178,11 +178,8 @@ fn cache_control(class: Class, kept: bool, age: u64, left: i64, conditions: &Con
         | Class::NotFound
         | Class::Failure => return NO_STORE,
     };
-    let mut text = SmallVec::<[u8; 64]>::new();
-    text.extend_from_slice(b"private, max-age=");
-    text.extend_from_slice(itoa::Buffer::new().format(age.saturating_add(left)).as_bytes());
-    text.extend_from_slice(end.as_bytes());
-    HeaderValue::from_bytes(&text).unwrap_or(NO_STORE)
+    let mut line = Line::<64>::beginning("private, max-age=");
+    line.number(age.saturating_add(left)).put(end).value().unwrap_or(NO_STORE)
 }
 
 /// Whether `if-none-match` names the entity tag, by the weak comparison (RFC 9110 §13.1.2).

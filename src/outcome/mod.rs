@@ -9,6 +9,8 @@ mod refusal;
 
 pub use refusal::{ErrorCode, Refusal};
 
+use crate::line::Line;
+
 /// Which tier of the store an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
@@ -300,8 +302,8 @@ impl Outcome {
     /// The member of `Cache-Status` (RFC 9211) for this answer; `None` where the cache had no part in it.
     #[must_use]
     pub fn cache_status(&self) -> Option<HeaderValue> {
-        // Written by hand: what formats anything else costs more than all of a hit's fields together.
-        let mut line = Line::new();
+        // The longest has some hundred bytes.
+        let mut line = Line::<128>::beginning("callgate");
         match self {
             Self::Hit { tier, of, ttl } => {
                 line.put("; hit; ttl=").number(*ttl).put(match (of, tier) {
@@ -333,37 +335,6 @@ impl Outcome {
             Self::NotAsked => return None,
         }
         line.value()
-    }
-}
-
-/// A member of `Cache-Status` as it grows. The longest has some hundred bytes.
-struct Line {
-    text: [u8; 192],
-    length: usize,
-}
-
-impl Line {
-    fn new() -> Self {
-        let mut line = Self { text: [0; 192], length: 0 };
-        line.put("callgate");
-        line
-    }
-
-    fn put(&mut self, text: &str) -> &mut Self {
-        let end = self.length + text.len();
-        if let Some(place) = self.text.get_mut(self.length..end) {
-            place.copy_from_slice(text.as_bytes());
-            self.length = end;
-        }
-        self
-    }
-
-    fn number(&mut self, number: i64) -> &mut Self {
-        self.put(itoa::Buffer::new().format(number))
-    }
-
-    fn value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_bytes(self.text.get(..self.length)?).ok()
     }
 }
 

@@ -2,8 +2,9 @@
 //! answer of as many bytes as was asked for, with the fields that hyper sets and a `content-type`; what it costs is the
 //! least that a service on this stack can cost. No timer is set, so nothing bounds a caller either.
 //!
-//! `cargo run --release --example bare -- ADDRESS BYTES [WORKERS]`. An address with a slash is a Unix socket. It knows
-//! no cache, no routes and no limits, and must never be reachable from elsewhere.
+//! `cargo run --release --example bare -- ADDRESS BYTES [WORKERS [http2|apart]]`. An address with a slash is a Unix
+//! socket. With `apart` each worker is a runtime of its own, with a socket of its own at the same address
+//! (`SO_REUSEPORT`). It knows no cache, no routes and no limits, and must never be reachable from elsewhere.
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, path::Path};
 
@@ -14,19 +15,25 @@ use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::s
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     runtime::Builder,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (address, bytes, workers, http2) = match arguments.as_slice() {
-        [address, bytes] => (address, bytes, "1", false),
-        [address, bytes, workers] => (address, bytes, workers.as_str(), false),
-        [address, bytes, workers, http2] if http2 == "http2" => (address, bytes, workers.as_str(), true),
-        _ => return Err("usage: bare ADDRESS BYTES [WORKERS [http2]]".into()),
+    let (address, bytes, workers, how) = match arguments.as_slice() {
+        [address, bytes] => (address, bytes, "1", ""),
+        [address, bytes, workers] => (address, bytes, workers.as_str(), ""),
+        [address, bytes, workers, how] if how == "http2" || how == "apart" => {
+            (address, bytes, workers.as_str(), how.as_str())
+        }
+        _ => return Err("usage: bare ADDRESS BYTES [WORKERS [http2|apart]]".into()),
     };
     let body = Bytes::from(record(bytes.parse()?));
+    if how == "apart" {
+        return apart(address.parse()?, &body, workers.parse()?);
+    }
+    let http2 = how == "http2";
     let mut runtime = match workers.parse()? {
         1 => Builder::new_current_thread(),
         workers => {
@@ -36,6 +43,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     runtime.enable_all().build()?.block_on(serve(address, body, http2))
+}
+
+/// Serves from so many threads that share nothing but the address.
+fn apart(address: SocketAddr, body: &Bytes, workers: usize) -> Result<(), Box<dyn Error>> {
+    let serving: Vec<_> = (0..workers)
+        .map(|_| {
+            let body = body.clone();
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(async {
+                    let socket = TcpSocket::new_v4()?;
+                    socket.set_reuseport(true)?;
+                    socket.bind(address)?;
+                    accept(&socket.listen(4096)?, &body, false).await
+                })
+            })
+        })
+        .collect();
+    for thread in serving {
+        thread.join().map_err(|_| "a worker panicked")??;
+    }
+    Ok(())
 }
 
 /// A JSON text of that length.
@@ -52,6 +81,10 @@ async fn serve(address: &str, body: Bytes, http2: bool) -> Result<(), Box<dyn Er
         }
     }
     let listener = TcpListener::bind(address.parse::<SocketAddr>()?).await?;
+    Ok(accept(&listener, &body, http2).await?)
+}
+
+async fn accept(listener: &TcpListener, body: &Bytes, http2: bool) -> std::io::Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;

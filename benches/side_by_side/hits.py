@@ -53,6 +53,9 @@ class Hits:
                 keep(servers.bare(size, cpus, folder, name="bare hyper again")),
                 keep(servers.callgate(vendor, cpus, folder)),
             ]
+            if len(cpus) > 1:
+                name = "bare hyper, a runtime each core"
+                self.contestants.append(keep(servers.bare(size, cpus, folder, name=name, apart=True)))
             if everybody:
                 self.contestants += [keep(peer) for peer in servers.peers(vendor, cpus, folder)]
             failing.pop_all()

@@ -111,13 +111,13 @@ def lookups(server):
     return int(fetch(server.address, "/requests"))
 
 
-def bare(size, cpus, folder, name="bare hyper", http2=False, unix=None, wrapper=()):
-    """The reference."""
+def bare(size, cpus, folder, name="bare hyper", http2=False, unix=None, apart=False, wrapper=()):
+    """The reference; with `apart` as a runtime for each core."""
     port = machine.free_port()
     address = unix or f"127.0.0.1:{port}"
     command = [binary("examples/bare"), address, str(size), str(len(cpus))]
-    if http2:
-        command.append("http2")
+    if http2 or apart:
+        command.append("http2" if http2 else "apart")
     return Server(name, command, port, cpus, folder, unix, wrapper)
 
 

@@ -7,10 +7,12 @@
 use super::{Gate, Key};
 use crate::upstream::budget::Settings;
 
-/// The limit of a key, and what the lower lanes leave alone of it.
+/// The limit of a key, and what the lower lanes leave alone of it: never all, whatever the settings say, for they would
+/// wait for good.
 pub(super) fn of(own_limit: Option<u32>, settings: &Settings) -> (usize, usize) {
     let limit = own_limit.unwrap_or(settings.requests_per_minute);
-    (limit as usize, settings.reserve.unwrap_or(limit / 3) as usize)
+    let reserve = settings.reserve.unwrap_or(limit / 3).min(limit.saturating_sub(1));
+    (limit as usize, reserve as usize)
 }
 
 impl Gate {
@@ -65,6 +67,25 @@ mod tests {
 
     fn remaining(gate: &Gate) -> usize {
         gate.keys(Instant::now())[0].remaining
+    }
+
+    #[test]
+    fn of_any_limit_something_is_left_for_the_lower_lanes() {
+        // the key's own limit, everybody's, the reserve; what the key is held to
+        let table = [
+            (None, 60, None, (60, 20)),
+            (None, 60, Some(0), (60, 0)),
+            (None, 60, Some(59), (60, 59)),
+            (Some(10), 60, None, (10, 3)),
+            (Some(10), 60, Some(9), (10, 9)),
+            (Some(10), 60, Some(10), (10, 9)),
+            (Some(10), 60, Some(40), (10, 9)),
+            (Some(1), 60, Some(40), (1, 0)),
+            (Some(1), 60, None, (1, 0)),
+        ];
+        for (own_limit, everybodys, reserve, expected) in table {
+            assert_eq!(of(own_limit, &settings(everybodys, reserve)), expected, "{own_limit:?} {reserve:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
 //! Keys that change while the gateway runs: how a changed key file is noticed, and what becomes of the old key.
 //!
-//! A file is looked at by its metadata before each request to the vendor, and read where they have changed. It may be
-//! written in place, renamed into place, or be reached by a symbolic link that comes to lead elsewhere, as Kubernetes
-//! mounts secrets: the link is followed each time. What is read half written, or changes twice within a tick of the
-//! file system's clock, is set right by the look after it, or by the 401 that the wrong key earns.
+//! A file is looked at by its metadata before each request to the vendor, and read where they have changed, or where it
+//! gave no key when it was last read. It may be written in place, renamed into place, or be reached by a symbolic link
+//! that comes to lead elsewhere, as Kubernetes mounts secrets: the link is followed each time. What is read half
+//! written, or changes twice within a tick of the file system's clock, is set right by the look after it, or by the 401
+//! that the wrong key earns.
 //!
 //! It promises that a file which is no good leaves the last good key in place, and that this is said once; that files
 //! are touched on threads of their own, one for a workspace at the most; and that nobody waits for one that hangs.
@@ -137,7 +138,9 @@ impl Credentials {
         let (KeySource::File(path), Some(looks)) = (&slot.source, &slot.looks) else { return };
         // Before it is read: a change in between is noticed next time.
         let changed = looks.saw(self.files.stamp(path));
-        if !changed && !look.reading {
+        // What gave no key may give one by now, and look the same: a disk fails for a moment, permissions of a directory
+        // are put right.
+        if !changed && !look.reading && looks.error().is_none() {
             return;
         }
         let workspace_name = slot.name.as_str();

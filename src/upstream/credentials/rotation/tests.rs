@@ -4,7 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::FutureExt as _;
@@ -23,6 +26,8 @@ const ONLY: WorkspaceIndex = WorkspaceIndex(0);
 #[derive(Debug, Default)]
 struct Far {
     hangs: Mutex<bool>,
+    /// Whether files cannot be read, though they can be looked at.
+    fails: AtomicBool,
     turned: Condvar,
     /// How often files were looked at, and read.
     looks: watch::Sender<usize>,
@@ -43,7 +48,8 @@ impl Files for Mount {
 
     fn read(&self, path: &Path, trusted_dirs: &[PathBuf]) -> Result<ApiKey, KeyFileError> {
         self.0.reads.send_modify(|reads| *reads += 1);
-        Mounted.read(path, trusted_dirs)
+        let fails = self.0.fails.load(Ordering::SeqCst);
+        Mounted.read(if fails { Path::new("no such file") } else { path }, trusted_dirs)
     }
 }
 
@@ -190,6 +196,24 @@ async fn a_file_is_looked_at_once_for_who_asks_and_read_only_where_it_has_change
     let held = world.credentials.key(ONLY);
     assert!(matches!(world.credentials.reread(ONLY, &held).await, Reread::Unchanged));
     assert_eq!(done(), (7, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_file_that_could_not_be_read_is_read_by_the_next_look() {
+    let world = World::new();
+    world.rotate();
+    world.far.fails.store(true, Ordering::SeqCst);
+    for reads in 1..=2 {
+        world.credentials.refresh(ONLY).await;
+        assert_eq!(*world.far.reads.borrow(), reads);
+    }
+    assert!(world.holds("key-before-rotation"));
+    world.far.fails.store(false, Ordering::SeqCst);
+    for _ in 0..2 {
+        world.credentials.refresh(ONLY).await;
+        assert!(world.holds("key-after-rotation"));
+    }
+    assert_eq!(*world.far.reads.borrow(), 3, "a file that gave its key is left alone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -317,7 +317,11 @@ impl Upstream {
                 }
             }
             Err(UpstreamError::CredentialsRejected(401)) => {
-                self.rejections.note(key.workspace, api_key, Instant::now());
+                // That of a key which was replaced meanwhile says nothing of the one that is there.
+                let held = self.credentials.key(key.workspace);
+                if held.same(&api_key) {
+                    self.rejections.note(key.workspace, &held, Instant::now());
+                }
             }
             Ok(_) | Err(_) => {}
         }

@@ -1,9 +1,11 @@
 //! Remembers which keys the vendor rejected lately, for readiness: a 401 means that every miss will fail until somebody
 //! changes the key. A 403 says less, and is not remembered.
+//!
+//! It keeps no key: a rejection is gone with the last that uses its key.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -22,20 +24,22 @@ pub(super) struct Rejections(Mutex<BTreeMap<WorkspaceIndex, Rejection>>);
 
 #[derive(Debug)]
 struct Rejection {
-    key: Arc<ApiKey>,
+    key: Weak<ApiKey>,
     until: Instant,
 }
 
 impl Rejections {
-    /// A 401 for this key.
-    pub(super) fn note(&self, workspace: WorkspaceIndex, key: Arc<ApiKey>, now: Instant) {
-        self.lock().insert(workspace, Rejection { key, until: now + REMEMBERED });
+    /// A 401 for the key that this workspace has now.
+    pub(super) fn note(&self, workspace: WorkspaceIndex, key: &Arc<ApiKey>, now: Instant) {
+        let rejection = Rejection { key: Arc::downgrade(key), until: now + REMEMBERED };
+        self.lock().insert(workspace, rejection);
     }
 
     /// This key works after all.
     pub(super) fn clear(&self, workspace: WorkspaceIndex, key: &ApiKey) {
         let mut rejections = self.lock();
-        if rejections.get(&workspace).is_some_and(|rejection| rejection.key.same(key)) {
+        let rejected = rejections.get(&workspace).and_then(|rejection| rejection.key.upgrade());
+        if rejected.is_some_and(|rejected| rejected.same(key)) {
             rejections.remove(&workspace);
         }
     }
@@ -44,7 +48,8 @@ impl Rejections {
     pub(super) fn current(&self, now: Instant) -> Vec<(WorkspaceIndex, Arc<ApiKey>)> {
         let mut rejections = self.lock();
         rejections.retain(|_, rejection| now < rejection.until);
-        rejections.iter().map(|(workspace, rejection)| (*workspace, Arc::clone(&rejection.key))).collect()
+        let kept = rejections.iter();
+        kept.filter_map(|(workspace, rejection)| Some((*workspace, rejection.key.upgrade()?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkspaceIndex, Rejection>> {
@@ -64,8 +69,9 @@ mod tests {
         let (one, two) = (WorkspaceIndex(1), WorkspaceIndex(2));
         let current =
             |at| rejections.current(at).into_iter().map(|(workspace, _)| workspace).collect::<Vec<_>>();
-        rejections.note(one, key("old"), now);
-        rejections.note(two, key("old"), now + REMEMBERED / 2);
+        let (old, older) = (key("old"), key("old"));
+        rejections.note(one, &older, now);
+        rejections.note(two, &old, now + REMEMBERED / 2);
         assert_eq!(current(now), [one, two]);
         assert_eq!(current(now + REMEMBERED), [two]);
         rejections.clear(two, &key("another"));

@@ -134,7 +134,11 @@ impl World {
 
     /// The file comes to hold the scant key.
     fn rotate(&self) {
-        put(self.dir.path(), "key-of-scant");
+        self.rotate_to("key-of-scant");
+    }
+
+    fn rotate_to(&self, key: &str) {
+        put(self.dir.path(), key);
     }
 
     /// Requests that waited for their turn and got it, and those that got none.
@@ -244,4 +248,35 @@ async fn a_limit_that_a_workspace_states_goes_with_it_to_a_key_that_is_known() {
         let refused = world.upstream.permit(workspace, Lane::Lookup, Instant::now()).await;
         assert_eq!(refused.expect_err("one has left").code, ErrorCode::RateLimitExceeded);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_401_of_the_key_before_leaves_that_of_the_key_in_use_known() {
+    let mut world = World::new();
+    let rejected = |world: &World| world.upstream.rejected(Instant::now()).join(" ");
+    let _early = world.fetch(FILED, world.permit(FILED).await);
+    let early = world.vendor.next().await;
+    world.rotate_to("key-that-is-wrong-too");
+    let fetch = world.fetch(FILED, world.permit(FILED).await);
+    world.vendor.next().await.fail(UpstreamError::CredentialsRejected(401));
+    assert_eq!(failed(fetch).await, ErrorCode::UpstreamCredentialsRejected);
+    assert_eq!(rejected(&world), "filed");
+    early.fail(UpstreamError::CredentialsRejected(401));
+    // It is tried again with the key that is there, of which nothing more is known yet.
+    let _again = world.vendor.next().await;
+    assert_eq!(rejected(&world), "filed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_key_is_gone_once_it_was_replaced_and_nobody_uses_it() {
+    let mut world = World::new();
+    let key = Arc::downgrade(&world.upstream.credentials.key(FILED));
+    let fetch = world.fetch(FILED, world.permit(FILED).await);
+    world.vendor.next().await.fail(UpstreamError::CredentialsRejected(401));
+    assert_eq!(failed(fetch).await, ErrorCode::UpstreamCredentialsRejected);
+    assert!(key.strong_count() > 0);
+    world.rotate();
+    world.upstream.credentials.refresh(FILED).await;
+    assert_eq!(key.strong_count(), 0);
+    assert!(world.upstream.rejected(Instant::now()).is_empty());
 }

@@ -226,13 +226,15 @@ impl Upstream {
         permit: Permit,
     ) -> Result<VendorAnswer, Unanswered> {
         let path_and_query = key.path_and_query();
-        self.retries().request(Instant::now());
         let mut tries = Tries { deadline, retries: 0, reconnected: false, reread: false };
         let (mut permit, mut known) = (permit, None);
         let answer = loop {
             let on_account = self.on_account(key.workspace, permit, &lane, deadline).await;
             let (api_key, on_account) = match (on_account, known.take()) {
-                (Ok(on_account), None) => on_account,
+                (Ok(on_account), None) => {
+                    self.retries().request(Instant::now());
+                    on_account
+                }
                 (Ok(on_account), Some(_)) => {
                     self.metrics.upstream_retry();
                     on_account

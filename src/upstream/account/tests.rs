@@ -280,3 +280,23 @@ async fn a_rejected_key_is_gone_once_it_was_replaced_and_nobody_uses_it() {
     assert_eq!(key.strong_count(), 0);
     assert!(world.upstream.rejected(Instant::now()).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_allows_no_further_retry() {
+    let mut world = World::new();
+    let permit = world.permit(FILED).await;
+    let soon = Instant::now() + Duration::from_secs(1);
+    let unsent = world.fetch_before(soon, FILED, permit).await.expect("no panic").expect_err("too late");
+    assert!(matches!(unsent, Unanswered::NotSent(..)));
+    // With a fifth request there would be one retry more.
+    for retried in [true, true, true, false] {
+        let fetch = world.fetch(FILED, world.permit(FILED).await);
+        world.vendor.next().await.fail(UpstreamError::Failing(503));
+        if retried {
+            world.vendor.next().await.answer(200, "{}");
+            assert!(fetch.await.expect("no panic").is_ok());
+        } else {
+            assert_eq!(failed(fetch).await, ErrorCode::UpstreamError);
+        }
+    }
+}

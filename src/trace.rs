@@ -57,6 +57,11 @@ impl Trace {
         Self { request_id: new_request_id(), parent: None, sent: nonzero(fastrand::u64) }
     }
 
+    /// Gives the vendor another parent id from now on: for a further fetch of the same request.
+    pub fn renew(&mut self) {
+        self.sent = nonzero(fastrand::u64);
+    }
+
     /// The `traceparent` to send on: the caller's trace with a new parent id, or a new trace that is not sampled
     /// (W3C Trace Context §3.2, level 1).
     #[must_use]

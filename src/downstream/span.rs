@@ -32,7 +32,7 @@ pub(super) struct Seen<'a> {
     pub(super) outcome: &'a Outcome,
     pub(super) timing: Timing,
     pub(super) refused: Option<ErrorCode>,
-    /// Whether it waited for the call to be over: then several fetches may have gone before, each with a trace of its own.
+    /// Whether it waited for the call to be over: then several fetches may have gone before, each a span of its own.
     pub(super) waited: bool,
 }
 

@@ -89,6 +89,8 @@ async fn keep_vigil(lookup: Arc<Lookup>, mut leader: Leader, mut ask: Ask, first
         leader = back;
         // Others may have come since, who have nothing against the record's being kept.
         ask.directives.keep_nothing = !leader.is_wanted();
+        // What is sent with one parent id is one span.
+        ask.trace.renew();
         // A poll that waits for its turn leaves the queue with those who wait for it.
         let Some((back, answer)) = leader.unless_deserted(poll(&lookup, &ask)).await else { return };
         leader = back;

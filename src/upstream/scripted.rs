@@ -34,6 +34,8 @@ pub(crate) struct Arrived {
     pub(crate) path: String,
     /// The key that it came with.
     pub(crate) key: Arc<ApiKey>,
+    /// Its `traceparent`.
+    pub(crate) traceparent: Option<HeaderValue>,
     sent: Instant,
     reply: oneshot::Sender<Said>,
 }
@@ -54,8 +56,9 @@ impl Vendor for Scripted {
         Box::pin(async move {
             let (reply, said) = oneshot::channel();
             let (path, key) = (attempt.path_and_query.to_owned(), Arc::clone(attempt.key));
+            let traceparent = attempt.trace.traceparent();
             // Fails only where the test is over.
-            let _ = self.0.send(Arrived { path, key, sent: Instant::now(), reply });
+            let _ = self.0.send(Arrived { path, key, traceparent, sent: Instant::now(), reply });
             match timeout_at(attempt.deadline, said).await {
                 Ok(Ok(Said::Answer(answer))) => *answer,
                 Ok(Ok(Said::Panic)) => panic!("on purpose"),

@@ -1,5 +1,8 @@
 //! Waiting for calls to end, under paused time: one poll for all, its pace, and who is told when.
 
+use std::collections::HashSet;
+
+use http::HeaderValue;
 use tokio::{
     task::JoinHandle,
     time::{advance, sleep},
@@ -11,6 +14,7 @@ use crate::{
         Directives,
         tests::{A, B, Terms, World, ask, cache_status, no_store, ongoing, said, seconds, settled, status},
     },
+    trace::Trace,
     upstream::{error::UpstreamError, scripted::settle},
 };
 
@@ -95,6 +99,22 @@ async fn who_waits_hears_what_another_caller_reads() {
     }
     assert_eq!(Instant::now(), heard);
     assert_eq!((world.vendor.unanswered().await, world.vendor.seen), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_poll_is_a_span_of_its_own_in_the_trace_of_who_waits() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    let parent = HeaderValue::from_str(&format!("{TRACE}00f067aa0ba902b7-01")).expect("a value");
+    let mut world = World::new(Terms::default());
+    let _waiter = waiting(&world, Ask { trace: Trace::continuing(None, Some(&parent)), ..ask(A) }, 30);
+    let mut spans = HashSet::from([parent]);
+    for polls in 0..4 {
+        let request = world.vendor.next().await;
+        let span = request.traceparent.clone().expect("one");
+        assert!(span.to_str().expect("ascii").starts_with(TRACE));
+        assert!(spans.insert(span), "after {polls} others");
+        request.answer(200, ongoing(A));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,8 +55,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// What needs no waiting is best done before the future is made: it may not borrow from `self`, so an
     /// implementation that can answer at once returns a future that is ready and clones nothing. To a `HEAD` the body
     /// may be given as for `GET`, it is counted and left out; or left out, with `content-length` set. The future is
-    /// dropped when the caller hangs up, and so is
-    /// the receiver of a stream.
+    /// dropped when the caller hangs up, and so is the receiver of a stream.
     fn handle(
         &self,
         request: Request<Incoming>,

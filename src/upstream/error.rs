@@ -124,6 +124,7 @@ impl From<UpstreamError> for Refusal {
         Self::new(error.code(), error.detail()).because(error.to_string())
     }
 }
+
 /// Why a fetch has no answer that may be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {

@@ -58,11 +58,14 @@ fn call_id(text: &str) -> Result<CallId, &'static str> {
 /// Runs the command.
 #[must_use]
 pub fn run(args: &Args, env: &BTreeMap<String, String>) -> ExitCode {
+    for warning in process::keep_from_dumps() {
+        // Here is no log. Nobody is left to tell if this fails.
+        let _ = writeln!(io::stderr(), "callgate: {warning}");
+    }
     let loaded = match process::settings(&args.files, env) {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    process::keep_from_dumps();
     let findings = match process::run_to_end(examine(args, loaded.settings)).flatten() {
         Ok(findings) => findings,
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),

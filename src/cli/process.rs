@@ -93,16 +93,17 @@ pub(super) fn block_on(
     }
 }
 
-/// Keeps the memory of this process, where the key lies, out of core dumps and away from other processes of the same
-/// user. Both are needed: a core that is piped to a collector does not ask for the limit.
-pub(super) fn keep_from_dumps() {
+/// Keeps the memory of this process, where the key will lie, out of core dumps and away from other processes of the same
+/// user. Both are needed: a core that is piped to a collector does not ask for the limit. To be called before settings
+/// are read, and so before there is a log: what to warn of in it comes back.
+pub(super) fn keep_from_dumps() -> Vec<String> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps could not be turned off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the process could not be made undumpable");
-    }
+    let core = setrlimit(Resource::Core, none);
+    let core = core.err().map(|error| format!("core dumps could not be turned off: {error}"));
+    let undumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let undumpable =
+        undumpable.err().map(|error| format!("the process could not be made undumpable: {error}"));
+    core.into_iter().chain(undumpable).collect()
 }
 
 /// Lets this process open as many files as it may, and says how many; `None` where there is no limit.

@@ -18,6 +18,7 @@ use crate::{
 /// Runs the gateway.
 #[must_use]
 pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
+    let exposed = process::keep_from_dumps();
     let loaded = match process::settings(args, env) {
         Ok(loaded) => loaded,
         Err(status) => return status,
@@ -31,11 +32,13 @@ pub fn run(args: &Files, env: &BTreeMap<String, String>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return process::fail(&error, BAD_CONFIGURATION),
     };
+    for warning in exposed {
+        tracing::warn!("{warning}");
+    }
     let collector = collector(env).unwrap_or_else(|warning| {
         tracing::warn!("{warning}");
         None
     });
-    process::keep_from_dumps();
     // The environment of now: a process's own does not change.
     let (args, env) = (args.clone(), env.clone());
     let notify = Notify::open(&env);

@@ -1,12 +1,12 @@
 //! The other commands, and what exit statuses say: 0 a clean end, 1 it could not run, 2 bad usage or configuration.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
 use super::{
     program::{Process, callgate, run, serving},
     records::settled,
     vendor::{Play, Vendor, ok},
-    world::{KEY, WORKSPACE},
+    world::{KEY, WORKSPACE, within},
 };
 
 #[tokio::test]
@@ -194,5 +194,32 @@ async fn a_port_in_use_is_1_and_names_the_address() {
         let refused = run(command).await;
         assert_eq!(refused.status, Some(1), "{}", refused.stderr);
         assert!(refused.stderr.contains(&address) && !refused.stderr.contains(KEY), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_key_is_read_before_core_dumps_are_off() {
+    for command in ["serve", "doctor"] {
+        // It waits for the rest of its settings, in which the key may stand.
+        let mut command = callgate(&[command, "--config", "/dev/stdin"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("started");
+        let mut settings = child.stdin.take().expect("piped");
+        settings.write_all(b"nonsense = '").expect("written");
+        let limits = format!("/proc/{}/limits", child.id());
+        let off = async {
+            loop {
+                let limits = fs::read_to_string(&limits).expect("it waits");
+                let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+                if core.expect("a limit").split_whitespace().take(2).eq(["0", "0"]) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(off).await;
+        assert!(child.try_wait().expect("a child").is_none());
+        settings.write_all(b"'").expect("written");
+        drop(settings);
+        assert_eq!(child.wait().expect("ended").code(), Some(2), "its settings were read");
     }
 }

@@ -69,8 +69,8 @@ pub struct Group {
     pub name: Name,
     /// Its limit, where it has one of its own.
     pub limit: Option<u32>,
-    /// The place of the key that it came after, if it did: what that one sent counts for it, too, but for what was
-    /// rejected.
+    /// The place of the key that it came after, which every key has that was not there at the start: what that one sent
+    /// counts for it, too, but for what was rejected.
     pub after: Option<usize>,
 }
 

@@ -80,16 +80,11 @@ impl Share {
         Self { limit, fallback, replicas: 1, settling, heard: None, hold: None, careful_until: None }
     }
 
-    /// The key came while this other one was held: there are as many others for both, and those may not have said yet
-    /// what they sent alone with either.
-    pub(super) fn beside(&mut self, other: &Self) {
-        (self.replicas, self.careful_until) = (other.replicas, other.careful_until);
-    }
-
-    /// The key came after this other one, whose log it begins with: it is held to no more than that.
+    /// The key came after this other one, whose log it begins with: it is held to no more than that. There are as many
+    /// others for both, and those may not have said yet what they sent alone with either.
     pub(super) fn after(&mut self, before: &Self) {
-        self.beside(before);
         self.hold = before.hold;
+        (self.replicas, self.careful_until) = (before.replicas, before.careful_until);
     }
 
     /// The most requests of this key in any minute, over all replicas.

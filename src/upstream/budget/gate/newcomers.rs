@@ -33,8 +33,6 @@ impl Gate {
             if let Some(before) = group.after.and_then(|before| state.keys.get(before)) {
                 key.log.inherit(&before.log);
                 key.share.after(&before.share);
-            } else if let Some(other) = state.keys.first() {
-                key.share.beside(&other.share);
             }
             // Where the window is not relied on now, it is told of all keys before it is.
             key.introduced = state.standing != Standing::Together;

@@ -136,11 +136,11 @@ async fn the_replicas_hear_as_well_what_does_not_count_for_the_next_key() {
 /// As long as a request may be under way, and a minute.
 const SETTLING: u64 = 80;
 
-/// Another key comes to every replica: after the first, or after none.
-fn come(gates: &[Arc<Gate>], after: Option<usize>) {
+/// Another key comes to every replica, after the first.
+fn come(gates: &[Arc<Gate>]) {
     let [mut first, second] = after_the_first();
     first.name = BUDGET;
-    gates.iter().for_each(|gate| gate.know(&[first, Group { after, ..second }]));
+    gates.iter().for_each(|gate| gate.know(&[first, second]));
 }
 
 /// How many lookups may leave at once with it, from each.
@@ -163,22 +163,19 @@ fn tell(lines: &[Arc<Line>], state: replicas::State) {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_comes_while_redis_is_gone_is_shared_from_the_start() {
-    for (after, first) in [(Some(0), [0, 8, 8]), (None, [20, 20, 20])] {
-        let server = Server::new();
-        let (gates, lines): (Vec<_>, Vec<_>) =
-            (0..3).map(|_| replica(&server, 60, None, together(3))).unzip();
-        settle().await;
-        spend(&gates[0], 30).await;
-        spend(&gates[1], 6).await;
-        settle().await;
-        server.vanish();
-        tell(&lines, replicas::State::Alone(3));
-        settle().await;
-        come(&gates, after);
-        assert_eq!(may_leave(&gates).await, first, "{after:?}");
-        advance(seconds(SETTLING)).await;
-        assert_eq!(may_leave(&gates).await, [20, 20, 20], "{after:?}");
-    }
+    let server = Server::new();
+    let (gates, lines): (Vec<_>, Vec<_>) = (0..3).map(|_| replica(&server, 60, None, together(3))).unzip();
+    settle().await;
+    spend(&gates[0], 30).await;
+    spend(&gates[1], 6).await;
+    settle().await;
+    server.vanish();
+    tell(&lines, replicas::State::Alone(3));
+    settle().await;
+    come(&gates);
+    assert_eq!(may_leave(&gates).await, [0, 8, 8]);
+    advance(seconds(SETTLING)).await;
+    assert_eq!(may_leave(&gates).await, [20, 20, 20]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +194,7 @@ async fn a_key_that_came_before_a_loss_is_shared_however_that_is_noticed() {
         let (gates, lines): (Vec<_>, Vec<_>) =
             (0..3).map(|_| replica(&server, 60, None, together(3))).unzip();
         settle().await;
-        come(&gates, Some(0));
+        come(&gates);
         settle().await;
         lose(&server, &lines);
         assert_eq!(may_leave(&gates).await, [20, 20, 20], "loss {which}");
@@ -217,7 +214,7 @@ async fn a_key_that_comes_soon_after_the_return_keeps_to_the_share_as_the_others
     // The other one is not seen again yet.
     tell(&lines, together(1));
     settle().await;
-    come(&gates, Some(0));
+    come(&gates);
     settle().await;
     assert_eq!(may_leave(&gates).await, [30, 30]);
     advance(seconds(SETTLING)).await;
@@ -233,7 +230,7 @@ async fn the_window_hears_on_its_return_what_counts_for_two_keys() {
     line.say(replicas::State::Alone(1));
     spend(&gate, 5).await;
     let aloft = ask(&gate, Lane::Lookup, 0).await.expect("alone");
-    come(&[Arc::clone(&gate)], Some(0));
+    come(&[Arc::clone(&gate)]);
     let permit = gate.permit(1, Lane::Lookup, Instant::now()).await;
     permit.expect("alone").spend(answered());
     let held = || [BUDGET, after_the_first()[1].name].map(|name| server.held(name));
@@ -259,7 +256,7 @@ impl Window for Interrupted {
 
     fn push(&self, known: Known) -> BoxFuture<'_, Result<Left, Gone>> {
         if let Some(gate) = self.gate.lock().expect("the lock").take() {
-            come(&[gate], Some(0));
+            come(&[gate]);
         }
         self.line.push(known)
     }

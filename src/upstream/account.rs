@@ -25,7 +25,7 @@ use crate::{
 /// The budgets of all keys that were held so far, as the gate knows them.
 pub(super) fn groups(credentials: &Credentials, vendor: &Origin) -> Vec<Group> {
     let group =
-        |group: KeyGroup| Group { name: Name::of(vendor, group.key), limit: group.limit, after: group.after };
+        |KeyGroup { key, limit, after, held }| Group { name: Name::of(vendor, key), limit, after, held };
     credentials.groups().into_iter().map(group).collect()
 }
 

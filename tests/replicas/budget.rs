@@ -57,7 +57,7 @@ impl Replica {
             queue_timeout: Duration::from_secs(2),
             queue_length: 100,
         };
-        let groups = [Group { name: budget, limit: None, after: None }];
+        let groups = [Group { name: budget, limit: None, after: None, held: true }];
         let window: Arc<dyn Window> = Arc::new(Arc::clone(&link));
         let ties = Ties { window: Some(window), journal: None };
         let gate = Arc::new(Gate::new(&settings, &groups, 16, Duration::from_secs(15), ties));
@@ -139,8 +139,8 @@ async fn a_replica_whose_key_has_changed_counts_with_those_that_began_with_it() 
     for _ in 0..3 {
         assert!(rotated.sends().await, "with the old key");
     }
-    let old = Group { name: BUDGET, limit: None, after: None };
-    rotated.gate.know(&[old, Group { name: NEW, limit: None, after: Some(0) }]);
+    let old = Group { name: BUDGET, limit: None, after: None, held: true };
+    rotated.gate.know(&[old, Group { name: NEW, limit: None, after: Some(0), held: true }]);
     // What it sent with the old key counts, and what either sends with the new one.
     let patience = Duration::from_secs(2);
     assert!(Replica::spent(rotated.permit_of(1, patience).await, None), "at once");

@@ -72,6 +72,8 @@ pub struct Group {
     /// The place of the key that it came after, which every key has that was not there at the start: what that one sent
     /// counts for it, too, but for what was rejected.
     pub after: Option<usize>,
+    /// Whether anybody has it now. A key that nobody has may still be asked for, by who had it a moment ago.
+    pub held: bool,
 }
 
 struct State {
@@ -97,13 +99,15 @@ struct Key {
     name: Name,
     /// Its limit, where it has one of its own.
     own_limit: Option<u32>,
+    /// Whether anybody has it now.
+    held: bool,
     log: Log,
     share: Share,
     /// Of the limit, what the lower lanes leave alone.
     reserve: usize,
     pause: Pause,
     queue: Queue,
-    /// Whether the shared window has been told of it, where there is one.
+    /// Whether the shared window has been told of it, where there is one: it is told of those that are wanted.
     introduced: bool,
     /// How many of those in the log ask the shared window, and have no answer yet.
     asking: usize,
@@ -208,6 +212,9 @@ impl Gate {
                     let number = state.next_number();
                     let (ticket, bell) = state.keys[key].queue.enter(lane, number);
                     place = Some(Place { gate: self, key, ticket, bell });
+                    if !state.keys[key].introduced {
+                        self.given_up.notify_one();
+                    }
                 }
                 next
             };
@@ -283,6 +290,7 @@ impl Key {
         Self {
             name: group.name,
             own_limit: group.limit,
+            held: group.held,
             log: Log::default(),
             share: Share::new(limit, settings.replicas_fallback, MINUTE + aloft),
             reserve,

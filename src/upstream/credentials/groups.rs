@@ -1,7 +1,7 @@
 //! Which budgets there are: one for each key that was held since the start, for the vendor counts by key.
 //!
-//! A key is known by a digest, so that none is kept longer than it is used. Groups are only ever added: a key that comes
-//! back finds its own.
+//! A key is known by a digest, so that none is kept longer than it is used. Groups are only ever added, for a key that
+//! comes back finds its own: that is a few hundred bytes for each key that was ever held, here and at the gate.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +21,8 @@ pub struct KeyGroup {
     /// The group of the key in whose place this one was put, if it was: what was sent with that a moment ago may be counted
     /// for the customer that both belong to.
     pub after: Option<usize>,
+    /// Whether any workspace holds the key now.
+    pub held: bool,
 }
 
 /// The groups, in the order in which their keys were first held.
@@ -51,7 +53,7 @@ impl Groups {
         let group = book.find_or_add(key, states, None);
         book.begun[group] = book.begun[group].or(states);
         book.holders.push(Holder { states, group });
-        book.state_limit(group);
+        book.look(group);
         group
     }
 
@@ -63,8 +65,8 @@ impl Groups {
         let limit = states.or(book.groups[from].limit);
         let group = book.find_or_add(key, limit, Some(from));
         book.holders[workspace].group = group;
-        book.state_limit(from);
-        book.state_limit(group);
+        book.look(from);
+        book.look(group);
         group
     }
 
@@ -87,17 +89,18 @@ impl Book {
     fn find_or_add(&mut self, key: &ApiKey, limit: Option<u32>, after: Option<usize>) -> usize {
         let key = key.digest(PURPOSE);
         self.groups.iter().position(|group| group.key == key).unwrap_or_else(|| {
-            self.groups.push(KeyGroup { key, limit, after });
+            self.groups.push(KeyGroup { key, limit, after, held: false });
             self.begun.push(limit);
             self.groups.len() - 1
         })
     }
 
-    /// Two files may come to hold one key for which their workspaces state different limits. Nobody knows which of them
-    /// holds, and the lesser does no harm.
-    fn state_limit(&mut self, group: usize) {
-        let held = self.holders.iter().filter(|holder| holder.group == group);
-        let stated = held.filter_map(|holder| holder.states);
-        self.groups[group].limit = stated.chain(self.begun[group]).min();
+    /// Looks who holds a group's key now. Two files may come to hold one key for which their workspaces state different
+    /// limits. Nobody knows which of them holds, and the lesser does no harm.
+    fn look(&mut self, group: usize) {
+        let holders = || self.holders.iter().filter(|holder| holder.group == group);
+        let (held, stated) = (holders().next().is_some(), holders().filter_map(|holder| holder.states));
+        let limit = stated.chain(self.begun[group]).min();
+        (self.groups[group].held, self.groups[group].limit) = (held, limit);
     }
 }

@@ -124,10 +124,13 @@ async fn a_workspace_whose_key_becomes_anothers_draws_on_its_budget() {
     assert_eq!(credentials.groups()[3].after, Some(2));
     read("second-key").await;
     assert_eq!(groups(), [0, 1, 1]);
+    let held = || credentials.groups().iter().map(|group| group.held).collect::<Vec<_>>();
+    assert_eq!(held(), [true, true, false, false]);
     read("first-key").await;
     assert_eq!(groups(), [0, 1, 0]);
     read("own-key").await;
     assert_eq!(groups(), [0, 1, 2], "its own again");
+    assert_eq!(held(), [true, true, true, false]);
     assert_eq!(credentials.groups().len(), 4);
 }
 

@@ -70,10 +70,10 @@ impl Gate {
     }
 
     /// Tells the window of what counts, until it knows everything, and relies on it from then on. False where it was
-    /// gone meanwhile.
+    /// gone meanwhile. Of keys that were replaced long ago, which may be many, it is told when they are asked for.
     async fn join(&self, window: &dyn Window, link: &watch::Receiver<replicas::State>) -> bool {
-        // Of each key that it was told of: two may hold the same slot.
-        let mut known: Vec<HashSet<Slot>> = Vec::new();
+        // Of each key, since two may hold the same slot; `None` where it was not told of it.
+        let mut known: Vec<Option<HashSet<Slot>>> = Vec::new();
         loop {
             let unknown: Vec<(usize, Known)> = {
                 let mut state = self.lock();
@@ -87,12 +87,16 @@ impl Gate {
                 let State { keys, numbers, .. } = &mut *state;
                 for (place, key) in keys.iter_mut().enumerate() {
                     // Also where it came after the others were told of.
-                    let first = place == known.len();
-                    if first {
+                    if place == known.len() {
                         key.share.forget();
-                        known.push(HashSet::new());
+                        known.push(None);
                     }
                     let known = &mut known[place];
+                    let first = known.is_none();
+                    if first && !key.is_wanted() && key.log.used(now) == 0 {
+                        continue;
+                    }
+                    let known = known.get_or_insert_default();
                     let departures = key.departures(known, now);
                     if first || !departures.is_empty() {
                         known.extend(departures.iter().map(|departure| departure.slot));
@@ -102,10 +106,11 @@ impl Gate {
                 }
                 if unknown.is_empty() {
                     let was = std::mem::replace(&mut state.standing, Standing::Together);
-                    for key in &mut state.keys {
+                    for (key, known) in state.keys.iter_mut().zip(&known) {
                         if was == Standing::Alone {
                             key.share.back(now);
                         }
+                        key.introduced = known.is_some();
                         key.queue.wake_all();
                     }
                     return true;
@@ -125,15 +130,16 @@ impl Gate {
         }
     }
 
-    /// Tells the window of the keys that came while it was relied on, with what counts for them. False where it did not
-    /// hear.
+    /// Tells the window of the keys that came while it was relied on, or are wanted again, with what counts for them.
+    /// False where it did not hear.
     async fn introduce(&self, window: &dyn Window) -> bool {
         loop {
             let next = {
                 let mut state = self.lock();
                 let now = Instant::now();
                 let State { keys, numbers, .. } = &mut *state;
-                keys.iter_mut().enumerate().find(|(_, key)| !key.introduced).map(|(place, key)| {
+                let mut keys = keys.iter_mut().enumerate();
+                keys.find(|(_, key)| !key.introduced && key.is_wanted()).map(|(place, key)| {
                     let departures = key.departures(&HashSet::new(), now);
                     let replica = Some(numbers.replica());
                     (place, Known { replica, ..self.known(key, departures, now) })
@@ -159,13 +165,14 @@ impl Gate {
 
     /// Asks what is left, since something that was said was not heard.
     async fn ask_anew(&self, window: &dyn Window) {
-        let asks: Vec<Known> = {
+        let asks: Vec<(usize, Known)> = {
             let mut state = self.lock();
             let now = Instant::now();
             state.keys.iter_mut().for_each(|key| key.share.missed(now));
-            state.keys.iter().map(|key| self.known(key, Vec::new(), now)).collect()
+            let introduced = state.keys.iter().enumerate().filter(|(_, key)| key.introduced);
+            introduced.map(|(place, key)| (place, self.known(key, Vec::new(), now))).collect()
         };
-        for (place, ask) in asks.into_iter().enumerate() {
+        for (place, ask) in asks {
             // Where there is no answer, nothing is left until more is said.
             if let Ok(left) = window.push(ask).await {
                 self.lock().keys[place].told(left, Instant::now());
@@ -186,6 +193,11 @@ async fn changed(link: &watch::Receiver<replicas::State>) -> Result<(), watch::e
 }
 
 impl Key {
+    /// Whether anybody has it, or waits for a turn with it.
+    fn is_wanted(&self) -> bool {
+        self.held || self.queue.len() > 0
+    }
+
     /// What counts and is not known to the window.
     fn departures(&mut self, known: &HashSet<Slot>, now: Instant) -> Vec<Departure> {
         self.log.used(now);

@@ -6,14 +6,14 @@ use super::{Gate, Group, Key, State};
 use crate::upstream::budget::share::Standing;
 
 impl Gate {
-    /// Whether it was told of this key, and that this is its own limit.
+    /// Whether it was told that somebody has this key, and that this is its own limit.
     #[must_use]
     pub fn knows(&self, key: usize, limit: Option<u32>) -> bool {
-        self.lock().keys.get(key).is_some_and(|key| key.own_limit == limit)
+        self.lock().keys.get(key).is_some_and(|key| key.held && key.own_limit == limit)
     }
 
-    /// Holds the keys that it knows to the limits that they have now, and takes up those that are new since this was
-    /// last told of all, in their order.
+    /// Holds the keys that it knows to the limits that they have now, notes which of them anybody has, and takes up those
+    /// that are new since this was last told of all, in their order.
     ///
     /// What is under way with the key that a new one came after, and what it sent in the last minute, counts for the new
     /// one as well, should the vendor count for both together. Nothing of that is owed to a vendor that rejected the key,
@@ -24,9 +24,15 @@ impl Gate {
         let mut state = self.lock();
         state.notice(Instant::now());
         let State { keys, settings, .. } = &mut *state;
-        for (key, group) in keys.iter_mut().zip(groups).filter(|(key, group)| key.own_limit != group.limit) {
-            key.own_limit = group.limit;
-            key.change(settings);
+        for (key, group) in keys.iter_mut().zip(groups) {
+            key.held = group.held;
+            if key.own_limit != group.limit {
+                key.own_limit = group.limit;
+                key.change(settings);
+            }
+            if key.held && !key.introduced {
+                self.given_up.notify_one();
+            }
         }
         for group in groups.iter().skip(state.keys.len()) {
             let mut key = Key::new(&state.settings, group, self.aloft);

@@ -39,7 +39,7 @@ pub(super) fn attended(limit: u32, fallback: Option<u32>, ties: Ties) -> Arc<Gat
         queue_timeout: seconds(2),
         queue_length: 100,
     };
-    let groups = [Group { name: BUDGET, limit: None, after: None }];
+    let groups = [Group { name: BUDGET, limit: None, after: None, held: true }];
     let gate = Arc::new(Gate::new(&settings, &groups, 16, seconds(15), ties));
     let attending = Arc::clone(&gate);
     tokio::spawn(async move { attending.attend().await });
@@ -50,7 +50,7 @@ pub(super) fn attended(limit: u32, fallback: Option<u32>, ties: Ties) -> Arc<Gat
 pub(super) fn alone(settings: &Settings, limits: &[Option<u32>], slots: usize) -> Arc<Gate> {
     let groups: Vec<_> = (0..)
         .zip(limits)
-        .map(|(n, limit)| Group { name: Name([n; 16]), limit: *limit, after: None })
+        .map(|(n, limit)| Group { name: Name([n; 16]), limit: *limit, after: None, held: true })
         .collect();
     Arc::new(Gate::new(settings, &groups, slots, seconds(15), Ties::default()))
 }

@@ -131,7 +131,7 @@ impl State {
                 key.share.lost(now);
             }
             (key.full, key.probing) = ([None; 2], None);
-            // It is told of all keys when it is back.
+            // It is told of all that are wanted when it is back.
             key.introduced = true;
             // It may now be known of many that they cannot go in time.
             key.queue.wake_all();

@@ -107,6 +107,11 @@ impl Server {
         self.book().budget(budget).slots.len()
     }
 
+    /// Whether anybody has told all it knows of this one.
+    pub(in crate::upstream::budget) fn was_told_of(&self, budget: Name) -> bool {
+        !self.book().budget(budget).told.is_empty()
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().expect("the lock")
     }

@@ -188,7 +188,7 @@ async fn the_last_minute_outlives_a_restart_and_the_window_hears_of_it() {
     settle().await;
     assert_eq!(server.held(BUDGET), 4);
     assert_eq!(gate.keys(Instant::now())[0].remaining, 5);
-    let key = |name, after| Group { name, limit: None, after };
+    let key = |name, after| Group { name, limit: None, after, held: true };
     gate.know(&[key(BUDGET, None), key(Name([8; 16]), Some(0))]);
     settle().await;
     assert_eq!(gate.keys(Instant::now())[1].remaining, 9, "it counts for its own key alone");
@@ -307,7 +307,7 @@ proptest! {
             let gates = replicas.each_ref().map(|(gate, _)| Arc::clone(gate));
             let mut tasks = vec![tokio::spawn(async move {
                 tokio::time::sleep_until(even(changes)).await;
-                let group = |name, after| Group { name, limit: None, after };
+                let group = |name, after| Group { name, limit: None, after, held: true };
                 let groups = [group(BUDGET, None), group(Name([8; 16]), Some(0))];
                 gates.iter().for_each(|gate| gate.know(&groups));
             })];

@@ -45,8 +45,8 @@ fn settings(requests_per_minute: u32) -> Settings {
 async fn a_key_that_comes_after_another_is_held_to_what_that_one_sent() {
     let gate = alone(&settings(4), &[None], 16);
     spend(&gate, 3).await;
-    let old = Group { name: Name([0; 16]), limit: None, after: None };
-    let new = Group { name: Name([8; 16]), limit: None, after: Some(0) };
+    let old = Group { name: Name([0; 16]), limit: None, after: None, held: true };
+    let new = Group { name: Name([8; 16]), limit: None, after: Some(0), held: true };
     assert!(!gate.knows(1, None));
     gate.know(&[old, new]);
     gate.know(&[old, new]);
@@ -62,7 +62,7 @@ async fn a_key_that_comes_after_another_is_held_to_what_that_one_sent() {
 
 /// The first key of `alone`, and the one that comes after it.
 fn after_the_first() -> [Group; 2] {
-    let group = |name, after| Group { name: Name([name; 16]), limit: None, after };
+    let group = |name, after| Group { name: Name([name; 16]), limit: None, after, held: true };
     [group(0, None), group(8, Some(0))]
 }
 
@@ -290,7 +290,7 @@ async fn a_key_that_comes_while_the_window_is_told_of_the_others_is_told_as_well
 async fn a_key_that_is_known_is_held_to_another_limit_of_its_own() {
     let gate = alone(&settings(4), &[None, None], 16);
     spend(&gate, 2).await;
-    let [first, second] = [0, 1].map(|n| Group { name: Name([n; 16]), limit: None, after: None });
+    let [first, second] = [0, 1].map(|n| Group { name: Name([n; 16]), limit: None, after: None, held: true });
     let limited = Group { limit: Some(3), ..first };
     assert!(gate.knows(0, None) && !gate.knows(0, Some(3)));
     let remaining = || gate.keys(Instant::now()).iter().map(|key| key.remaining).collect::<Vec<_>>();
@@ -302,4 +302,72 @@ async fn a_key_that_is_known_is_held_to_another_limit_of_its_own() {
     assert_eq!(remaining(), [1, 9]);
     gate.know(&[first, second]);
     assert_eq!(remaining(), [7, 9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_key_that_was_replaced_long_ago_the_window_hears_when_it_is_asked_for() {
+    let server = Server::new();
+    let (gate, line) = replica(&server, 6, None, together(1));
+    settle().await;
+    let [mut first, second] = after_the_first();
+    (first.name, first.held) = (BUDGET, false);
+    let told = || [BUDGET, second.name].map(|name| server.was_told_of(name));
+    let lose = async || {
+        server.come_back(true);
+        line.say(replicas::State::Alone(1));
+        settle().await;
+        line.say(together(1));
+        settle().await;
+    };
+    spend(&gate, 2).await;
+    gate.know(&[first, second]);
+    lose().await;
+    assert_eq!((told(), server.held(BUDGET)), ([true, true], 2), "what it sent still counts");
+    advance(seconds(SETTLING)).await;
+    lose().await;
+    assert_eq!(told(), [false, true]);
+    gate.know(&[first, second]);
+    settle().await;
+    assert_eq!(told(), [false, true]);
+    advance(seconds(SETTLING)).await;
+
+    // By who had it a moment ago.
+    let permit = ask(&gate, Lane::Lookup, 2).await.expect("it was told of at once");
+    permit.spend(answered());
+    settle().await;
+    assert_eq!((told(), server.held(BUDGET)), ([true, true], 1));
+
+    // Or because it is in use again.
+    advance(seconds(SETTLING)).await;
+    lose().await;
+    assert_eq!(told(), [false, true]);
+    first.held = true;
+    assert!(!gate.knows(0, None) && gate.knows(1, None));
+    gate.know(&[first, second]);
+    settle().await;
+    assert!(gate.knows(0, None));
+    assert_eq!(told(), [true, true]);
+    assert_eq!(gate.keys(Instant::now())[0].remaining, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_sends_that_nobody_has_any_more_is_told_of_on_the_windows_return() {
+    let server = Server::new();
+    let (gate, line) = replica(&server, 6, None, together(1));
+    settle().await;
+    let [mut first, second] = after_the_first();
+    (first.name, first.held) = (BUDGET, false);
+    gate.know(&[first, second]);
+    server.vanish();
+    line.say(replicas::State::Alone(1));
+    settle().await;
+    advance(seconds(SETTLING)).await;
+    let aloft = ask(&gate, Lane::Lookup, 0).await.expect("alone");
+    server.come_back(true);
+    line.say(together(1));
+    settle().await;
+    assert_eq!(server.held(BUDGET), 1);
+    drop(aloft);
+    settle().await;
+    assert_eq!(server.held(BUDGET), 0);
 }

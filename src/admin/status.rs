@@ -85,7 +85,8 @@ struct Vendor {
     saved: u64,
     in_flight: u64,
     retries: u64,
-    /// Requests that got no turn: no budget in time, a pause, a full queue, an open circuit.
+    /// Lookups and lists that were turned away with 429 or 503: no budget in time, a pause, a full queue, an open
+    /// circuit.
     refused: u64,
     circuit: &'static str,
     latency: Latency,

@@ -153,7 +153,8 @@ impl Collector for Families {
         encoder
             .encode_descriptor(
                 "budget_rejected",
-                "requests to the vendor that got no turn: no budget in time, a pause, a full queue, an open circuit",
+                "requests to the vendor that got no turn, those in the background too: no budget in time, a pause, a full queue, \
+                 an open circuit",
                 None,
                 MetricType::Counter,
             )?

@@ -23,7 +23,8 @@ pub struct Totals {
     pub in_flight: u64,
     /// Tries beyond the first.
     pub retries: u64,
-    /// Requests to the vendor that got no turn.
+    /// Lookups and lists that were turned away, with a 429 or 503. What the gateway does in the background and puts off is
+    /// none of them.
     pub refused: u64,
     /// What the vendor took: upper bounds in seconds, the last one infinite, and how many took so long or less.
     pub latency: Vec<(f64, u64)>,
@@ -41,8 +42,12 @@ impl Metrics {
                 add(&mut totals.by_cache, cache as usize, n);
                 add(&mut totals.by_class, usize::from(status / 100).saturating_sub(1), n);
                 let of_use = status < 500 && status != 429 && cache != CacheLabel::None;
-                if of_use && route != RouteLabel::Other {
+                let asked_for = route != RouteLabel::Other;
+                if asked_for && of_use {
                     totals.answered += n;
+                }
+                if asked_for && matches!(status, 429 | 503) {
+                    totals.refused += n;
                 }
             }
         }
@@ -51,7 +56,6 @@ impl Metrics {
             + upstream_by_error.counted().iter().map(|(_, n)| n).sum::<u64>();
         totals.in_flight = u64::try_from(self.families.upstream_in_flight.load(Relaxed)).unwrap_or(0);
         totals.retries = self.families.upstream_retries.load(Relaxed);
-        totals.refused = self.families.budget_rejected.load(Relaxed);
         (totals.latency, totals.latency_sum) = upstream_duration.cumulative();
         totals
     }
@@ -85,15 +89,19 @@ mod tests {
         // Of no use to the caller, or nobody's lookup.
         ask(RouteLabel::Lookup, CacheLabel::Miss, 429);
         ask(RouteLabel::Lookup, CacheLabel::Miss, 502);
+        ask(RouteLabel::List, CacheLabel::Miss, 503);
         ask(RouteLabel::Lookup, CacheLabel::None, 499);
         ask(RouteLabel::Other, CacheLabel::None, 404);
+        // A poll or a list to be warmed, which tries again later.
+        metrics.budget_rejected();
         metrics.upstream_started().ended(Duration::from_millis(30), Ok(StatusCode::OK));
         drop(metrics.upstream_started());
         let under_way = metrics.upstream_started();
         let totals = metrics.totals();
-        assert_eq!(totals.by_cache, [2, 3, 0, 1, 0, 0, 2]);
-        assert_eq!(totals.by_class, [0, 2, 1, 4, 1]);
+        assert_eq!(totals.by_cache, [2, 4, 0, 1, 0, 0, 2]);
+        assert_eq!(totals.by_class, [0, 2, 1, 4, 2]);
         assert_eq!((totals.answered, totals.upstream, totals.in_flight), (4, 2, 1));
+        assert_eq!(totals.refused, 2);
         assert_eq!(totals.latency.last(), Some(&(f64::INFINITY, 1)));
         assert!(totals.latency.contains(&(0.025, 0)) && totals.latency.contains(&(0.05, 1)));
         assert!((totals.latency_sum - 0.03).abs() < 1e-9);

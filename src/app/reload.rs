@@ -1,11 +1,15 @@
 //! Applies a reload: reads the configuration again, puts in force what can change, reads the key files again.
 //!
 //! What changes is decided by `settings`; here it is handed to the parts. It promises that nothing changes where anything
-//! is wrong with what was read, and that reloads come one after the other.
+//! is wrong with what was read or it came too late, and that reloads come one after the other.
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -32,6 +36,18 @@ pub struct Sources {
     pub load: Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>,
     /// Changes the log, where there is one.
     pub log: Option<Control>,
+}
+
+/// What becomes of one reload: whoever asks first decides, the one who has read what is to be put in force, or the one
+/// whose patience has ended.
+#[derive(Default)]
+struct Decision(AtomicBool);
+
+impl Decision {
+    /// Whether it is for who asks to decide. Once only.
+    fn is_mine(&self) -> bool {
+        !self.0.swap(true, Relaxed)
+    }
 }
 
 /// Reloads one gateway.
@@ -65,28 +81,43 @@ impl Reloader {
     /// dropped.
     ///
     /// # Errors
-    /// Everything that is wrong, a line each; then nothing has changed. What takes longer than ten seconds is given up on,
-    /// though it counts, and is logged, should it come to an end.
+    /// Everything that is wrong, a line each; then nothing has changed. What is not read within ten seconds is given up
+    /// on, and changes nothing should it be read after all.
     pub async fn reload(self: Arc<Self>) -> Result<Reloaded, Vec<String>> {
-        let reload = async {
+        let decision = Arc::new(Decision::default());
+        let theirs = Arc::clone(&decision);
+        let mut reload = pin!(async {
             let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
             let reload = move || {
-                let reloaded = self.reload_now();
+                let reloaded = self.reload_now(&theirs);
                 drop(turn);
                 reloaded
             };
             tokio::task::spawn_blocking(reload).await.ok()
+        });
+        let ended = match timeout(PATIENCE, &mut reload).await {
+            Ok(ended) => ended,
+            Err(_) if decision.is_mine() => {
+                return Err(refused(vec!["the configuration cannot be read to its end in time".to_owned()]));
+            }
+            // It was read, and is being put in force.
+            Err(_) => reload.await,
         };
-        match timeout(PATIENCE, reload).await {
-            Ok(Some(reloaded)) => reloaded,
-            Ok(None) => Err(refused(vec!["the reload ended unexpectedly".to_owned()])),
-            Err(_) => Err(refused(vec!["the configuration cannot be read to its end in time".to_owned()])),
-        }
+        ended.unwrap_or_else(|| Err(refused(vec!["the reload ended unexpectedly".to_owned()])))
     }
 
-    fn reload_now(&self) -> Result<Reloaded, Vec<String>> {
-        let mut reloaded = match self.sources.get() {
-            Some(sources) => self.settings(sources).map_err(refused)?,
+    fn reload_now(&self, decision: &Decision) -> Result<Reloaded, Vec<String>> {
+        let read = self.sources.get().map(|sources| (sources, (sources.load)()));
+        if !decision.is_mine() {
+            // Its caller was told so at the time, and this is returned to nobody.
+            tracing::warn!("the configuration was read to its end too late: nothing is changed");
+            return Err(Vec::new());
+        }
+        let mut reloaded = match read {
+            Some((sources, loaded)) => {
+                let lines = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+                self.apply(sources, loaded.map_err(lines).map_err(refused)?).map_err(refused)?
+            }
             None => Reloaded::default(),
         };
         reloaded.changed.extend(self.keys());
@@ -97,9 +128,7 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    fn settings(&self, sources: &Sources) -> Result<Reloaded, Vec<String>> {
-        let lines = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let loaded = (sources.load)().map_err(lines)?;
+    fn apply(&self, sources: &Sources, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
         let old = self.in_force.load_full();
         let reload = old.reloaded(loaded.settings);
         let new = reload.settings;

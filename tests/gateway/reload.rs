@@ -1,7 +1,18 @@
 //! Settings that change while the gateway runs: by SIGHUP, by `POST /reload`, and as `GET /config` shows them.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
+use callgate::{
+    app::{App, Sources, Surroundings},
+    settings::{Loaded, Settings},
+};
 use rustix::{
     fs::{CWD, Mode, mkfifoat},
     process::Signal,
@@ -12,7 +23,7 @@ use super::{
     program::{Process, callgate, serving},
     records::{id, ongoing, settled},
     vendor::{Play, Vendor, ok},
-    world::{Answer, Caller, KEY, World, request, within},
+    world::{Answer, Caller, KEY, WORKSPACE, World, request, within},
 };
 
 /// A gateway in a process of its own with a configuration file.
@@ -136,6 +147,39 @@ async fn a_bad_file_changes_nothing_and_all_that_is_wrong_is_told() {
     // None of it is in the way of one that is good.
     gateway.write("lookup.final_ttl = '2h'");
     assert_eq!(gateway.operate("POST", "/reload").await.json()["changed"], json!(["lookup.final_ttl"]));
+}
+
+#[tokio::test]
+async fn what_is_read_too_late_changes_nothing_as_was_said() {
+    let read = |ttl: &str| -> Loaded {
+        let text = format!(
+            "listen.internal = '127.0.0.1:0'\nlisten.admin = '127.0.0.1:0'\nlookup.final_ttl = '{ttl}'\n\
+             [[workspaces]]\nworkspace_id = '{WORKSPACE}'\napi_key = '{KEY}'"
+        );
+        Settings::load_str(&text, &BTreeMap::new()).expect("settings")
+    };
+    let app = App::bind(read("1h").settings, Surroundings::default()).await.expect("bound");
+    let reloader = app.reloader();
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let (end, ends) = mpsc::channel();
+    let ends = Mutex::new(ends);
+    let load = move || {
+        begin.send(()).expect("the test is there");
+        ends.lock().expect("sound").recv().expect("the test is there");
+        Ok(read("2h"))
+    };
+    reloader.reads_from(Sources { load: Box::new(load), log: None });
+    tokio::time::pause();
+    let late = tokio::spawn(Arc::clone(&reloader).reload());
+    begun.recv().await.expect("it reads");
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let problems = late.await.expect("no panic").expect_err("given up on");
+    assert_eq!(problems, ["the configuration cannot be read to its end in time"]);
+    end.send(()).expect("it reads still");
+    // The next one begins when that one has ended.
+    end.send(()).expect("it will read");
+    let next = reloader.reload().await.expect("good");
+    assert_eq!(next.changed, ["lookup.final_ttl"], "it was as it had been");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

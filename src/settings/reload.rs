@@ -3,7 +3,8 @@
 //!
 //! `lookup.*`, `lists.*`, `budget.*` and `log.*` can be changed while the gateway runs. All else is what it was started
 //! as: where it listens, whom it asks and for whom, what it keeps and where, how it ends. (Key files are reread too,
-//! but what is in them is no setting.)
+//! but what is in them is no setting.) One thing spans both: a reserve that a workspace's own limit, which stays as it is,
+//! leaves no room for would keep that workspace's polls and warming waiting for good, so that it has to wait as well.
 
 use super::Settings;
 use crate::upstream::credentials::{KeySource, WorkspaceSettings};
@@ -22,6 +23,8 @@ pub struct Reload {
 /// The sections whose settings can be changed while the gateway runs.
 const RELOADABLE: [&str; 4] = ["lookup.", "lists.", "budget.", "log."];
 
+const RESERVE: &str = "budget.reserve";
+
 /// Whether the setting at this path can be changed while the gateway runs.
 fn is_reloadable(path: &str) -> bool {
     RELOADABLE.iter().any(|section| path.starts_with(section))
@@ -37,11 +40,21 @@ impl Settings {
                 differences.push(path);
             }
         }
-        let (changed, until_restart) = differences.into_iter().partition(|path| is_reloadable(path));
-        let effective = self.effective.with(&new.effective, is_reloadable);
-        let Self { lookup, budget, log, .. } = new;
+        let reserve_stays = new.budget.reserve.is_some_and(|reserve| !self.has_room_for(reserve));
+        let changes = |path: &str| is_reloadable(path) && !(reserve_stays && path == RESERVE);
+        let (changed, until_restart) = differences.into_iter().partition(|path| changes(path));
+        let effective = self.effective.with(&new.effective, changes);
+        let Self { lookup, mut budget, log, .. } = new;
+        if reserve_stays {
+            budget.reserve = self.budget.reserve;
+        }
         let settings = Self { lookup, budget, log, effective, ..self.clone() };
         Reload { settings, changed, until_restart }
+    }
+
+    /// Whether each workspace with a limit of its own could spend some of it beyond this reserve.
+    fn has_room_for(&self, reserve: u32) -> bool {
+        self.workspaces.iter().filter_map(|one| one.requests_per_minute).all(|limit| reserve < limit)
     }
 }
 
@@ -112,6 +125,40 @@ mod tests {
             assert_eq!(old.effective.differences(&reload.settings.effective), changed);
             // And so it is told again next time.
             let again = reload.settings.reloaded(load(toml));
+            assert_eq!((again.changed.len(), again.until_restart), (0, reload.until_restart));
+        }
+    }
+
+    #[test]
+    fn a_reserve_that_a_workspace_that_stays_has_no_room_for_stays_too() {
+        let with = |budget: &str, own: &str| {
+            load(&format!(
+                "{budget}\n[[workspaces]]\nworkspace_id = 'w'\napi_key = 'canary-0071e5-key'\n{own}"
+            ))
+        };
+        let (limit, reserve) = ("workspaces[0].requests_per_minute", "budget.reserve");
+        // In force: what each workspace has, and the reserve. Then what is read.
+        let table: [(&str, &str, &str, &[&str], &[&str]); 5] = [
+            ("requests_per_minute = 10", "budget.reserve = 9", "requests_per_minute = 10", &[reserve], &[]),
+            (
+                "requests_per_minute = 10",
+                "budget.reserve = 10",
+                "requests_per_minute = 20",
+                &[],
+                &[reserve, limit],
+            ),
+            ("requests_per_minute = 10", "budget.reserve = 10", "", &[], &[reserve, limit]),
+            ("requests_per_minute = 10", "", "requests_per_minute = 20", &[reserve], &[limit]),
+            ("", "budget.reserve = 10", "requests_per_minute = 20", &[reserve], &[limit]),
+        ];
+        for (own, budget, other, changed, until_restart) in table {
+            let old = with("budget.reserve = 3", own);
+            let reload = old.reloaded(with(budget, other));
+            assert_eq!(reload.changed, changed, "{own}, {budget}");
+            assert_eq!(reload.until_restart, until_restart, "{own}, {budget}");
+            assert_eq!(old.effective.differences(&reload.settings.effective), changed);
+            assert_eq!(reload.settings.budget != old.budget, !changed.is_empty());
+            let again = reload.settings.reloaded(with(budget, other));
             assert_eq!((again.changed.len(), again.until_restart), (0, reload.until_restart));
         }
     }

@@ -28,6 +28,11 @@ async fn a_sigterm_lets_what_is_under_way_finish_and_ends_with_status_0() {
         // The line comes as the sockets are told to close.
         let refused = async { while TcpStream::connect(process.address).await.is_ok() {} };
         within(refused).await;
+        // The operators' endpoint stays for as long as a caller is served.
+        let mut operator = Caller::connect(process.admin).await;
+        operator.send(request("GET", "/readyz", &[])).await;
+        let ready = operator.answer().await;
+        assert_eq!((ready.status, ready.text()), (503, "draining\n".into()));
         vendor.release();
         let answer = under_way.answer().await;
         assert_eq!((answer.status, answer.text()), (200, settled(ID)));

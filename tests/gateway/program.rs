@@ -4,7 +4,7 @@ use std::{
     io::Read,
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread::{self, JoinHandle},
 };
 
@@ -48,11 +48,44 @@ pub(crate) async fn run(mut command: Command) -> Outcome {
     Outcome { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
+/// A command that runs; killed when dropped.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        Self(Some(command.spawn().expect("started")))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(self.0.as_ref().expect("it runs"))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("signalled");
+    }
+
+    /// Waits for its end: how it ended, and what it wrote that nobody has read.
+    pub(crate) async fn ended(mut self) -> Output {
+        let child = self.0.take().expect("it runs");
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().expect("its end"));
+        within(output).await.expect("no panic")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A gateway in a process of its own; killed when dropped.
 pub(crate) struct Process {
-    child: Option<Child>,
+    child: Running,
     stderr: watch::Receiver<String>,
-    reader: Option<JoinHandle<()>>,
+    reader: JoinHandle<()>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -65,9 +98,9 @@ impl Process {
     }
 
     /// The same with its own standard output.
-    pub(crate) async fn start_as_is(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("started");
-        let mut pipe = child.stderr.take().expect("standard error");
+    pub(crate) async fn start_as_is(command: Command) -> Self {
+        let mut child = Running::start(command);
+        let mut pipe = child.0.as_mut().and_then(|child| child.stderr.take()).expect("standard error");
         let (said, mut stderr) = watch::channel(String::new());
         let reader = thread::spawn(move || {
             let mut buffer = [0; 64 << 10];
@@ -81,12 +114,15 @@ impl Process {
             let text = within(stderr.wait_for(both)).await.expect("it lives");
             (address(&text, "internal").expect("an address"), address(&text, "admin").expect("an address"))
         };
-        Self { child: Some(child), stderr, reader: Some(reader), address, admin }
+        Self { child, stderr, reader, address, admin }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.child.pid()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("it runs");
-        kill_process(Pid::from_child(child), signal).expect("signalled");
+        self.child.signal(signal);
     }
 
     /// Waits until it has said this.
@@ -100,26 +136,12 @@ impl Process {
     }
 
     /// Waits for its end: how it ended, and all that it said.
-    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
-        let (mut child, reader) =
-            (self.child.take().expect("it runs"), self.reader.take().expect("a reader"));
-        let status = tokio::task::spawn_blocking(move || {
-            let status = child.wait().expect("its status");
-            reader.join().expect("no panic");
-            status
-        });
-        let status = within(status).await.expect("no panic");
+    pub(crate) async fn ended(self) -> (ExitStatus, String) {
+        let status = self.child.ended().await.status;
+        let reader = tokio::task::spawn_blocking(move || self.reader.join().expect("no panic"));
+        within(reader).await.expect("no panic");
         assert_eq!(status.signal(), None);
         (status, self.stderr.borrow().clone())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 

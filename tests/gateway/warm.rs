@@ -273,7 +273,7 @@ async fn a_reader_who_leaves_ends_the_work() {
     world.gateway.settle().await;
     // What was paid for landed, and nothing more was asked.
     for n in 0..4 {
-        assert!(world.call(&id(n)).await.cache().starts_with("callgate; "));
+        assert!(world.call(&id(n)).await.cache().starts_with("callgate; hit"));
     }
     assert_eq!(world.vendor.requests(), 4);
 }

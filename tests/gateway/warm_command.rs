@@ -6,13 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{
-    program::{Process, callgate, run, serving},
+    program::{Process, Running, callgate, run, serving},
     records::{id, ongoing, settled},
     vendor::{Play, Vendor, answer, ok},
-    world::{ID, WORKSPACE, within},
+    world::{ID, WORKSPACE},
 };
 
 /// `callgate warm` with this list, toward this admin endpoint.
@@ -83,11 +83,10 @@ async fn ctrl_c_ends_it_and_the_work_with_it() {
     let mut process = Process::start(serving(vendor.address)).await;
     let list: String = (0..30).map(|n| format!("{}\n", id(n))).collect();
     let list = listed(&list);
-    let child = warm(&list, &process.admin.to_string()).spawn().expect("started");
+    let warming = Running::start(warm(&list, &process.admin.to_string()));
     vendor.arrived(4).await;
-    kill_process(Pid::from_child(&child), Signal::INT).expect("signalled");
-    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().expect("its end"));
-    let ended = within(ended).await.expect("no panic");
+    warming.signal(Signal::INT);
+    let ended = warming.ended().await;
     assert_eq!(ended.status.code(), Some(1));
     let said = String::from_utf8(ended.stderr).expect("text");
     assert!(said.contains("stopped after 0 of 30 calls; send the list again"), "{said}");

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::world::{handing, tcp};
 use crate::gateway::{
-    program::{Process, run},
+    program::{Process, Running, run},
     records::settled,
     vendor::{Play, Vendor, ok},
     world::{Caller, ID, KEY, request, within},
@@ -53,13 +53,10 @@ async fn the_file_of_a_socket_that_was_handed_over_stays_and_is_served_again() {
     for _ in 0..2 {
         let (admin, operators) = tcp();
         let internal = internal.try_clone().expect("another descriptor");
-        let command = handing(vendor.address, vec![admin.into(), internal.into()], Some("admin:internal"));
-        let mut gateway = tokio::task::spawn_blocking(move || {
-            let mut command = command;
-            command.stderr(std::process::Stdio::null()).spawn().expect("started")
-        })
-        .await
-        .expect("no panic");
+        let mut command =
+            handing(vendor.address, vec![admin.into(), internal.into()], Some("admin:internal"));
+        command.stderr(std::process::Stdio::null());
+        let gateway = Running::start(command);
         let mut caller = within(UnixStream::connect(&path)).await.expect("connected");
         let asked = request("GET", &format!("/calls/{ID}"), &[("connection", "close")]);
         within(caller.write_all(asked.as_bytes())).await.expect("sent");
@@ -70,10 +67,8 @@ async fn the_file_of_a_socket_that_was_handed_over_stays_and_is_served_again() {
         operator.send(request("GET", "/healthz", &[])).await;
         assert_eq!(operator.answer().await.status, 200);
         drop(operator);
-        let pid = rustix::process::Pid::from_child(&gateway);
-        rustix::process::kill_process(pid, Signal::TERM).expect("signalled");
-        let status = tokio::task::spawn_blocking(move || gateway.wait().expect("a status"));
-        assert_eq!(within(status).await.expect("no panic").code(), Some(0));
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.ended().await.status.code(), Some(0));
         assert!(path.exists(), "it is the manager's");
     }
 }

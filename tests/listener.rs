@@ -161,6 +161,20 @@ impl Endpoint {
     }
 }
 
+/// An endpoint for one connection, that one, whose request is held, and the one that waits for it with a request of its
+/// own.
+async fn full() -> (Endpoint, TcpStream, TcpStream) {
+    let endpoint = Endpoint::start(Limits { max_connections: 1, ..roomy() }).await;
+    let mut busy = endpoint.connect().await;
+    busy.write_all(GET_HELD).await.expect("sent");
+    within(endpoint.held.arrived.notified()).await;
+    let mut waiting = endpoint.connect().await;
+    waiting.write_all(GET).await.expect("sent");
+    assert!(timeout(SHORT, waiting.read_u8()).await.is_err(), "answered beyond the limit");
+    assert_eq!(endpoint.open(), 1);
+    (endpoint, busy, waiting)
+}
+
 async fn within<F: Future>(future: F) -> F::Output {
     timeout(LONG, future).await.expect("in time")
 }

@@ -19,6 +19,15 @@ pub(crate) fn key_file(path: &Path) -> String {
     format!("[[workspaces]]\nworkspace_id = \"{WORKSPACE}\"\napi_key_file = \"{}\"", path.display())
 }
 
+/// Before a vendor that takes this key alone.
+async fn taking_only(settings: &str, right: &'static str) -> World {
+    World::with(settings, move |seen| match seen.one("x-api-key") == right {
+        true => Play::Send(ok(settled(seen.id()))),
+        false => Play::Send(answer("401 Unauthorized", "", "{}")),
+    })
+    .await
+}
+
 async fn ready(gateway: &Gateway) -> Answer {
     let mut caller = Caller::connect(gateway.admin).await;
     caller.send(request("GET", "/readyz", &[])).await;
@@ -159,11 +168,7 @@ async fn a_vendor_that_takes_only_the_new_key_fails_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     rename(&path, "canary-before-rotation");
-    let world = World::with(&key_file(&path), |seen| match seen.one("x-api-key").as_str() {
-        "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
-        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
-    })
-    .await;
+    let world = taking_only(&key_file(&path), "canary-after-rotation").await;
     rename(&path, "canary-after-rotation");
     assert_eq!(world.call(&id(1)).await.status, 200);
     assert_eq!(world.vendor.requests(), 1, "no try was lost to the old key");
@@ -208,11 +213,7 @@ async fn the_right_key_does_not_wait_for_what_the_wrong_one_spent() {
         "budget.requests_per_minute = 3\nbudget.queue_timeout = \"0s\"\nlookup.failure_ttl = \"0s\"\n{}",
         key_file(&path)
     );
-    let world = World::with(&settings, |seen| match seen.one("x-api-key").as_str() {
-        "canary-that-is-right" => Play::Send(ok(settled(seen.id()))),
-        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
-    })
-    .await;
+    let world = taking_only(&settings, "canary-that-is-right").await;
     for n in 0..3 {
         assert_eq!(world.call(&id(n)).await.status, 502);
     }
@@ -230,11 +231,7 @@ async fn a_key_file_that_is_written_in_two_parts_is_used_whole_by_the_request_af
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("key");
     rename(&path, "canary-before-rotation");
-    let world = World::with(&key_file(&path), |seen| match seen.one("x-api-key").as_str() {
-        "canary-after-rotation" => Play::Send(ok(settled(seen.id()))),
-        _ => Play::Send(answer("401 Unauthorized", "", "{}")),
-    })
-    .await;
+    let world = taking_only(&key_file(&path), "canary-after-rotation").await;
     put(&path, "canary-after");
     assert_eq!(world.call(&id(1)).await.problem(), (502, "upstream_credentials_rejected".into()));
     let mut file = fs::OpenOptions::new().append(true).open(&path).expect("opened");

@@ -8,16 +8,9 @@ use super::*;
 
 #[tokio::test]
 async fn the_connection_beyond_the_limit_waits_while_the_others_are_busy() {
-    let endpoint = Endpoint::start(Limits { max_connections: 1, ..roomy() }).await;
-    let mut first = endpoint.connect().await;
-    first.write_all(GET_HELD).await.expect("sent");
-    within(endpoint.held.arrived.notified()).await;
-    let mut second = endpoint.connect().await;
-    second.write_all(GET).await.expect("sent");
-    assert!(timeout(SHORT, second.read_u8()).await.is_err(), "answered beyond the limit");
-    assert_eq!(endpoint.open(), 1);
-    drop(first);
-    assert_eq!(answer(&mut second).await.1, b"hello");
+    let (_endpoint, busy, mut waiting) = full().await;
+    drop(busy);
+    assert_eq!(answer(&mut waiting).await.1, b"hello");
 }
 
 #[tokio::test]

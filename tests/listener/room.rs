@@ -95,16 +95,10 @@ async fn a_connection_with_a_request_under_way_is_never_closed_for_another() {
 
 #[tokio::test]
 async fn who_waits_is_let_in_as_soon_as_one_of_the_busy_has_its_answer() {
-    let endpoint = Endpoint::start(Limits { max_connections: 1, ..roomy() }).await;
-    let mut busy = endpoint.connect().await;
-    busy.write_all(GET_HELD).await.expect("sent");
-    within(endpoint.held.arrived.notified()).await;
-    let mut second = endpoint.connect().await;
-    second.write_all(GET).await.expect("sent");
-    assert!(timeout(SHORT, second.read_u8()).await.is_err(), "answered beyond the limit");
+    let (endpoint, mut busy, mut waiting) = full().await;
     endpoint.held.released.notify_one();
     assert_eq!(answer(&mut busy).await.1, b"released");
-    assert_eq!(timeout(AT_ONCE, answer(&mut second)).await.expect("at once").1, b"hello");
+    assert_eq!(timeout(AT_ONCE, answer(&mut waiting)).await.expect("at once").1, b"hello");
     assert_eq!(rest(&mut busy).await, "");
 }
 
@@ -124,17 +118,11 @@ async fn an_unused_http2_connection_is_told_by_goaway() {
 
 #[tokio::test]
 async fn who_waits_for_room_as_draining_begins_is_answered_when_there_is_some() {
-    let endpoint = Endpoint::start(Limits { max_connections: 1, ..roomy() }).await;
-    let mut busy = endpoint.connect().await;
-    busy.write_all(GET_HELD).await.expect("sent");
-    within(endpoint.held.arrived.notified()).await;
-    let mut second = endpoint.connect().await;
-    second.write_all(GET).await.expect("sent");
-    assert!(timeout(SHORT, second.read_u8()).await.is_err(), "answered beyond the limit");
+    let (endpoint, mut busy, mut waiting) = full().await;
     endpoint.stage.send_replace(Stage::Draining);
     endpoint.held.released.notify_one();
     assert_eq!(answer(&mut busy).await.1, b"released");
-    let (head, body) = answer(&mut second).await;
+    let (head, body) = answer(&mut waiting).await;
     assert_eq!(body, b"hello");
     assert!(head.contains("connection: close\r\n"), "{head}");
     endpoint.ended().await;

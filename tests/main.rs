@@ -12,6 +12,7 @@
 //! - `settings`: layers, problems and their names.
 //! - `shared`: several gateways and one Redis: what one was told, asked for, spent and was to forget, all are bound by.
 //! - `shield`: what the vendor is spared and callers are answered while it limits, fails or hangs.
+//! - `tools`: the programs beside this one that some of these need, and what is said where one is missing.
 //! - `watch`: what Prometheus, a collector of traces and the description of the endpoints show of the gateway.
 #![cfg(test)]
 #![forbid(unsafe_code)]
@@ -27,4 +28,5 @@ mod service;
 mod settings;
 mod shared;
 mod shield;
+mod tools;
 mod watch;

@@ -17,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::tools::is_here;
+
 /// Longer than a browser takes to start on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
 
@@ -72,12 +74,8 @@ pub(super) struct Browser {
 impl Browser {
     /// A browser, or `None` with a line that says what is missing.
     pub(super) async fn open() -> Option<Self> {
-        for program in ["chromium", "chromedriver"] {
-            let mut asked = Command::new(program);
-            if asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-                eprintln!("no {program} here: the status page is not tested in a browser");
-                return None;
-            }
+        if !["chromium", "chromedriver"].into_iter().all(is_here) {
+            return None;
         }
         let profile = tempfile::tempdir().expect("a directory");
         let (driver, port) = Driver::start();

@@ -16,11 +16,7 @@ use tempfile::TempDir;
 
 /// Whether there is a `redis-server` here. Says so where there is none.
 pub(crate) fn available() -> bool {
-    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("no redis-server here: left out");
-    }
-    found
+    crate::tools::is_here("redis-server")
 }
 
 /// A port that nobody listens on, outside those that the system hands out by itself.

@@ -8,16 +8,19 @@ use std::{
 
 use serde_json::Value;
 
-use super::prometheus::{Prometheus, available, deployed};
-use crate::gateway::{
-    records::{id, ongoing, settled},
-    vendor::{Play, answer, ok},
-    world::World,
+use super::prometheus::{Prometheus, deployed};
+use crate::{
+    gateway::{
+        records::{id, ongoing, settled},
+        vendor::{Play, answer, ok},
+        world::World,
+    },
+    tools::is_here,
 };
 
 #[test]
 fn the_rules_alert_when_they_should_and_only_then() {
-    if !available("promtool") {
+    if !is_here("promtool") {
         return;
     }
     for (what, file) in
@@ -36,7 +39,7 @@ fn the_rules_alert_when_they_should_and_only_then() {
 
 #[tokio::test]
 async fn every_query_of_the_dashboard_and_the_rules_has_an_answer() {
-    if !available("prometheus") {
+    if !is_here("prometheus") {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -133,7 +136,7 @@ fn queries() -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn the_metrics_are_named_as_prometheus_has_it() {
-    if !available("promtool") {
+    if !is_here("promtool") {
         return;
     }
     let world = World::saying(ok(settled(&id(1)))).await;

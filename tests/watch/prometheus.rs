@@ -20,20 +20,6 @@ use crate::replicas::redis::free_port;
 /// Long enough for a start and some scrapes on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether this program is here. Says so where it is not.
-pub(crate) fn available(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("no {program} here: left out");
-    }
-    found
-}
-
 /// A file below `deploy`.
 pub(crate) fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)

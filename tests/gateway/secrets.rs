@@ -1,12 +1,25 @@
 //! The key and what callers said on the phone: nowhere but where they belong, whatever is logged.
 
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
+    path::Path,
+    process::Command,
+};
+
 use super::{
-    program::{Process, serving},
+    program::{Process, Running, callgate, serving},
     records::{id, ongoing, record, settled},
     vendor::{Play, Vendor, answer, ok},
-    world::{Caller, ID, KEY, PHONE, request},
+    world::{Caller, ID, KEY, PHONE, request, within},
 };
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, geteuid},
+};
 
 /// What a caller of its own sends, and must not be seen in the log either.
 const THEIRS: &str = "secret-of-a-caller-55aa";
@@ -92,4 +105,63 @@ async fn the_log_says_who_asked_for_what_and_what_it_cost() {
             assert!(line.contains(word), "{word} in {line}");
         }
     }
+}
+
+/// The user that has no rights, and no files.
+const NOBODY: u32 = 65534;
+
+/// For root, whose processes look alike in `/proc` whether or not they can be dumped: as a user without rights, if such
+/// a one can start the program where it lies.
+fn unprivileged(mut command: Command) -> Command {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|file| file.mode() & 0o001 != 0);
+    if geteuid().is_root() && Path::new(env!("CARGO_BIN_EXE_callgate")).ancestors().all(open) {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Whether neither a core dump nor another process of its user gets at the memory of this one. The files in `/proc` of
+/// what cannot be dumped are root's.
+fn keeps_its_memory_to_itself(process: Pid) -> bool {
+    let read = |name| fs::read_to_string(format!("/proc/{process}/{name}")).expect("it runs");
+    let (limits, status) = (read("limits"), read("status"));
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a limit");
+    let core: Vec<_> = core.split_whitespace().take(2).collect();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("its users");
+    let user: u32 = uids.split_whitespace().next().expect("a user").parse().expect("a number");
+    let owner = fs::metadata(format!("/proc/{process}/environ")).expect("it runs").uid();
+    core == ["0", "0"] && (owner != user || user == 0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_core_dump_and_no_other_process_of_the_user_has_the_key() {
+    let vendor = Vendor::start(|_| Play::Held(ok(settled(ID)))).await;
+    let like_serve = |arguments: &[&str]| {
+        let mut command = callgate(arguments);
+        command.envs(serving(vendor.address).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        unprivileged(command)
+    };
+    let serve = Process::start(like_serve(&["serve"])).await;
+    assert!(keeps_its_memory_to_itself(serve.pid()));
+
+    let doctor = Running::start(like_serve(&["doctor", "--call", ID]));
+    vendor.arrived(1).await;
+    assert!(keeps_its_memory_to_itself(doctor.pid()));
+
+    // It waits for a configuration that has no end.
+    let dir = tempfile::tempdir().expect("a directory");
+    let pipe = dir.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RWXU).expect("a pipe");
+    fs::set_permissions(&pipe, fs::Permissions::from_mode(0o644)).expect("mode");
+    let writer = fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("opened");
+    let mut command = like_serve(&["check", "--config", "/dev/stdin"]);
+    command.stdin(fs::File::open(&pipe).expect("opened"));
+    let check = Running::start(command);
+    let kept = async {
+        while !keeps_its_memory_to_itself(check.pid()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(kept).await;
+    drop((check, writer));
 }

@@ -64,6 +64,19 @@ fn write(dir: &Path, name: &str, contents: &str, mode: u32) -> PathBuf {
 }
 
 #[test]
+fn an_address_beyond_the_loopback_is_accepted_where_it_is_meant() {
+    let toml = "listen.internal = '0.0.0.0:8080'\nlisten.admin = '[::]:9090'\n";
+    let meant = "listen.allow_non_loopback = true";
+    assert_eq!(refused(toml, &with_key(&[])).len(), 2);
+    let variable = with_key(&[("CALLGATE__LISTEN__ALLOW_NON_LOOPBACK", "true")]);
+    for loaded in [load(&format!("{toml}{meant}"), &with_key(&[])), load(toml, &variable)] {
+        let listen = loaded.settings.listen;
+        let beyond = vec![BindAddress::Tcp("0.0.0.0:8080".parse().expect("an address"))];
+        assert_eq!((listen.internal, listen.allow_non_loopback), (beyond, true));
+    }
+}
+
+#[test]
 fn the_defaults_are_those_of_the_contract() {
     let Loaded { settings, notices, .. } = load("", &with_key(&[]));
     let Settings { listen, upstream, workspaces, lookup, store, budget, drain, log, .. } = settings;

@@ -37,3 +37,36 @@ pub(super) fn limits(settings: &Settings, descriptors: Option<u64>) -> Result<(L
     );
     Ok((with(callers), with(operators)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn callers_get_what_the_operators_and_the_vendor_leave() {
+        let toml = "[[workspaces]]\nworkspace_id = 'w'\napi_key = 'canary-0071e5-key'";
+        let settings = Settings::load_str(toml, &BTreeMap::new()).expect("settings").settings;
+        // Of how many descriptors, how many for callers and for each of the operators' endpoints.
+        let table = [
+            (None, Some((4096, 64))),
+            (Some(1 << 20), Some((4096, 64))),
+            (Some(4096 + 32 + 2 * 64 + 2 * 16), Some((4096, 64))),
+            (Some(4096 + 32 + 2 * 64 + 2 * 16 - 1), Some((4095, 64))),
+            (Some(1024), Some((832, 64))),
+            (Some(256), Some((128, 32))),
+            // The vendor's alone are more than half of these.
+            (Some(64), Some((16, 8))),
+            (Some(8), Some((2, 1))),
+            (Some(7), None),
+            (Some(0), None),
+        ];
+        for (descriptors, expected) in table {
+            let found = limits(&settings, descriptors).ok();
+            let found =
+                found.map(|(callers, operators)| (callers.max_connections, operators.max_connections));
+            assert_eq!(found, expected, "{descriptors:?}");
+        }
+    }
+}

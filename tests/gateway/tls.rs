@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::{
+    program::{Process, serving},
     records::{id, settled},
     vendor::{Play, Vendor, ok},
-    world::{Gateway, ID, KEY},
+    world::{Caller, Gateway, ID, KEY, request},
 };
 
 /// An authority, and a certificate of its making.
@@ -77,6 +78,25 @@ async fn an_authority_of_the_settings_is_trusted() {
     assert_eq!((seen.len(), vendor.connections()), (3, 1));
     assert_eq!(seen[0].one("x-api-key"), KEY);
     assert_eq!(seen[0].one("host"), format!("localhost:{}", vendor.address.port()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_keys_of_a_connection_are_written_down_whatever_the_environment_says() {
+    let authority = Authority::signing("localhost", 2020, 2090);
+    let vendor = Vendor::start_tls(authority.acceptor(), |seen| Play::Send(ok(settled(seen.id())))).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ca, keys) = (dir.path().join("ca.pem"), dir.path().join("keys"));
+    std::fs::write(&ca, &authority.pem).expect("written");
+    let mut command = serving(vendor.address);
+    command
+        .env("TRILLET_API_BASE_URL", format!("https://localhost:{}", vendor.address.port()))
+        .env("CALLGATE__UPSTREAM__CA_FILE", &ca)
+        .env("SSLKEYLOGFILE", &keys);
+    let process = Process::start(command).await;
+    let mut caller = Caller::connect(process.address).await;
+    caller.send(request("GET", &format!("/calls/{ID}"), &[])).await;
+    assert_eq!(caller.answer().await.status, 200);
+    assert!(!keys.exists());
 }
 
 #[tokio::test]

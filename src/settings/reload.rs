@@ -138,7 +138,9 @@ mod tests {
         };
         let (limit, reserve) = ("workspaces[0].requests_per_minute", "budget.reserve");
         // In force: what each workspace has, and the reserve. Then what is read.
-        let table: [(&str, &str, &str, &[&str], &[&str]); 5] = [
+        type Row =
+            (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+        let table: [Row; 5] = [
             ("requests_per_minute = 10", "budget.reserve = 9", "requests_per_minute = 10", &[reserve], &[]),
             (
                 "requests_per_minute = 10",

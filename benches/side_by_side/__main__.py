@@ -43,11 +43,11 @@ class Comparison:
 
     def parts(self):
         return [("hits", self.hits), ("calls", self.calls), ("sizes", self.larger), ("cores", self.cores),
-                ("http2", self.http2), ("unix", self.unix), ("stampede", self.stampede), ("miss", self.miss),
-                ("memory", self.memory), ("capacity", self.capacity), ("start", self.start), ("disk", self.disk)]
+                ("http2", self.http2), ("unix", self.unix), ("counts", self.counts), ("stampede", self.stampede),
+                ("miss", self.miss), ("memory", self.memory), ("capacity", self.capacity), ("start", self.start), ("disk", self.disk)]
 
     def section(self, title, text):
-        self.sections.append(f"#### {title}\n\n{text}")
+        self.sections.append(f"## {title}\n\n{text}")
         print(f"\n{title}\n\n{text}\n", flush=True)
 
     def goal(self, *arguments, **named):
@@ -112,6 +112,12 @@ class Comparison:
     def unix(self):
         figures = hits.unix(1024, *self.at, self.plan.side_rounds, self.plan.side_seconds)
         self.section("Unix socket, 1 KB, 64 connections", report.hits(figures))
+
+    def counts(self):
+        each, written = hits.counted(*self.at)
+        self.goal("instructions a hit", "≤ 12,500", written, f"{written:,}", 12_500)
+        if each is not None:
+            self.goal("system calls a hit, one connection", "3", each, f"{each:.2f}", 3.01)
 
     def stampede(self):
         rows = []
@@ -194,7 +200,7 @@ def main():
     parser = argparse.ArgumentParser(prog="benches/compare", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="show that all of it runs; the figures mean nothing")
     parser.add_argument("--only", metavar="WORDS", default="", help="run the parts whose names hold one of these")
-    parser.add_argument("--write", action="store_true", help="put the report into README.md, its plot beside")
+    parser.add_argument("--write", action="store_true", help="put the goals and a plot into README.md, every table into benches/results.md")
     parser.add_argument("--disk", metavar="DIR", default=None, help="where the disk tier's file lies meanwhile")
     arguments = parser.parse_args()
     # As at Ctrl-C: what was started is ended.
@@ -223,8 +229,11 @@ def main():
                 title = "CPU for a hit, as a ratio to bare hyper"
                 file.write(report.plot(title, f"1 KB, 64 connections, one core; lower is better; {where}",
                                        comparison.plotted))
-            pages = "\n\n".join(comparison.sections)
-            details = f"<details><summary>Every table</summary>\n\n{pages}\n\n</details>"
+            results = os.path.join(servers.ROOT, "benches", "results.md")
+            with open(results, "w", encoding="utf-8") as file:
+                file.write("\n\n".join([f"# Every table of benches/compare\n\nMeasured on {where}.",
+                                        *comparison.sections]) + "\n")
+            details = "Every table is in [benches/results.md](benches/results.md)."
             picture = "![CPU for a hit, as a ratio to bare hyper](benches/hits.svg)"
             report.put_into(os.path.join(servers.ROOT, "README.md"),
                             f"Measured on {where}.\n\n{picture}\n\n{text}\n\n{details}")

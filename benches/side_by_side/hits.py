@@ -6,8 +6,10 @@ bare hyper among them shows how much of a difference is noise.
 """
 
 import contextlib
+import json
 import os
 import random
+import shutil
 import statistics
 
 from . import load, servers
@@ -111,3 +113,24 @@ def unix(size, cpus, callers, folder, rounds, seconds):
         for server in contestants:
             measure(server)
         return alternate(contestants, rounds, measure)
+
+
+def counted(cpus, callers, folder):
+    """System calls a hit, over one connection, where strace is installed; and instructions a hit, as
+    `benches/instructions` wrote them down."""
+    with open(os.path.join(servers.ROOT, "benches", "instructions.json"), encoding="utf-8") as file:
+        written = json.load(file)["hit"]
+    if not shutil.which("strace"):
+        return None, written
+    def calls(lookups):
+        out = os.path.join(folder, "strace.out")
+        with servers.vendor(1024, 0, cpus, folder) as vendor, \
+                servers.callgate(vendor, cpus, folder, wrapper=("strace", "-f", "-o", out)) as server:
+            load.run([servers.binary("examples/crowd"), "repeat", server.address, servers.HOT, str(lookups)],
+                     callers, 60)
+            server.stop(10)
+        with open(out, encoding="utf-8", errors="replace") as trace:
+            # What another thread interrupts stands there twice.
+            return sum("resumed>" not in line and "(" in line for line in trace)
+    few, many = 500, 2500
+    return (calls(many) - calls(few)) / (many - few), written

@@ -4,9 +4,11 @@ What is measured of a server during a slice is its CPU time for each request tha
 anything was answered otherwise than expected is an error, not a figure.
 """
 
+import contextlib
 import random
 import re
 import subprocess
+import time
 
 from . import servers
 
@@ -92,3 +94,13 @@ def crowd(arguments, cpus, seconds=600):
     """One of the crowd's plays; the numbers that it prints."""
     said = run([servers.binary("examples/crowd"), *map(str, arguments)], cpus, seconds)
     return [float(word) for word in said.split()]
+
+
+@contextlib.contextmanager
+def waiting_for_the_first(address, call, cpus):
+    """A caller that asks already while nobody listens yet: gives what returns when it was answered, as a time of day."""
+    pinned = ["taskset", "-c", ",".join(map(str, cpus)), servers.binary("examples/crowd"), "first", address, call]
+    with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as caller:
+        # It is the program's start that is measured, and not this one's.
+        time.sleep(0.3)
+        yield lambda: float(caller.communicate(timeout=60)[0]) / 1e6

@@ -53,7 +53,8 @@ def stampede(ongoing, crowd, pause_ms, cpus, callers, folder):
     figures = []
     with contextlib.ExitStack() as stack:
         vendor = stack.enter_context(servers.vendor(1024, pause_ms, cpus, folder))
-        contestants = [stack.enter_context(servers.callgate(vendor, cpus, folder))]
+        # What so many callers take at this machine with nothing in between.
+        contestants = [vendor, stack.enter_context(servers.callgate(vendor, cpus, folder))]
         contestants += [stack.enter_context(peer) for peer in servers.peers(vendor, cpus, folder)]
         for server in contestants:
             if server.name == "nginx stripped":

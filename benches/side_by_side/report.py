@@ -3,14 +3,16 @@ two marks. Knows nothing of how it was measured."""
 
 import html
 
+from .reasons import why
+
 BEGIN, END = "<!-- benches/compare writes from here -->", "<!-- to here -->"
 
 
 class Goal:
     """One row of what is to be reached: `value` at most `limit` where there is a limit."""
 
-    def __init__(self, what, goal, value, shown, limit=None, why=""):
-        self.what, self.goal, self.value, self.shown, self.limit, self.why = what, goal, value, shown, limit, why
+    def __init__(self, what, goal, value, shown, limit=None):
+        self.what, self.goal, self.value, self.shown, self.limit = what, goal, value, shown, limit
 
     @property
     def met(self):
@@ -25,12 +27,18 @@ def table(head, rows):
 
 
 def goals(rows):
-    """What is to be reached, and what was."""
-    body = []
+    """What is to be reached, and what was; below it why something was not."""
+    body, reasons = [], []
     for goal in rows:
-        verdict = "yes" if goal.met else "**no**"
+        verdict = "yes"
+        if not goal.met:
+            reason = why(goal.what)
+            if reason and reason not in reasons:
+                reasons.append(reason)
+            verdict = f"**no** ({reasons.index(reason) + 1})" if reason else "**no**"
         body.append([goal.what, goal.goal, goal.shown, verdict])
-    return table(["what", "goal", "measured", "met"], body)
+    told = [f"{number}. {reason[0].upper()}{reason[1:]}." for number, reason in enumerate(reasons, 1)]
+    return "\n\n".join([table(["what", "goal", "measured", "met"], body), *(["\n".join(told)] if told else [])])
 
 
 def hits(figures):

@@ -36,7 +36,7 @@ class Server:
         self.name, self.port, self.unix = name, port, unix
         self.log = open(os.path.join(folder, f"{name.replace(' ', '-')}.log"), "ab")
         pinned = ["taskset", "-c", ",".join(map(str, cpus)), *wrapper, *command]
-        self.began = time.monotonic()
+        self.began, self.began_at = time.monotonic(), time.time()
         self.process = subprocess.Popen(
             pinned, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, start_new_session=True)
         self._await_socket()
@@ -121,9 +121,9 @@ def bare(size, cpus, folder, name="bare hyper", http2=False, unix=None, apart=Fa
     return Server(name, command, port, cpus, folder, unix, wrapper)
 
 
-def callgate(upstream, cpus, folder, settings="", name="callgate", unix=None, wrapper=()):
+def callgate(upstream, cpus, folder, settings="", name="callgate", unix=None, port=None, wrapper=()):
     """The gateway of this checkout. `settings` is TOML, and comes last."""
-    port, admin = machine.free_port(), machine.free_port()
+    port, admin = port or machine.free_port(), machine.free_port()
     listen = f'["127.0.0.1:{port}", "unix:{unix}"]' if unix else f'"127.0.0.1:{port}"'
     base = write(folder, f"callgate-{port}.toml", f"""
 [listen]

@@ -45,7 +45,9 @@ pub(super) fn settings(files: &Files, env: &BTreeMap<String, String>) -> Result<
 /// that takes its time, is left behind: nobody waits for it any more.
 ///
 /// On one core the runtime has one thread: a queue that threads could steal from costs each request some 700
-/// instructions, which is 5 % of a hit (`benches/instructions`).
+/// instructions, which is 5 % of a hit (`benches/instructions`). On more there is one runtime with a thread for each: a
+/// runtime for each core, with a socket of its own, took 0.89 of the CPU a hit and doubled the p99, from 4.4 to 8.0 ms
+/// (`benches/compare --only cores`), since the kernel deals connections out and not work.
 pub(super) fn run_to_end<T>(command: impl Future<Output = T>) -> io::Result<T> {
     let mut runtime = match std::thread::available_parallelism() {
         Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),

@@ -136,22 +136,22 @@ mod tests {
                 "{budget}\n[[workspaces]]\nworkspace_id = 'w'\napi_key = 'canary-0071e5-key'\n{own}"
             ))
         };
-        let (limit, reserve) = ("workspaces[0].requests_per_minute", "budget.reserve");
+        const LIMIT: &str = "workspaces[0].requests_per_minute";
         // In force: what each workspace has, and the reserve. Then what is read.
         type Row =
             (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
         let table: [Row; 5] = [
-            ("requests_per_minute = 10", "budget.reserve = 9", "requests_per_minute = 10", &[reserve], &[]),
+            ("requests_per_minute = 10", "budget.reserve = 9", "requests_per_minute = 10", &[RESERVE], &[]),
             (
                 "requests_per_minute = 10",
                 "budget.reserve = 10",
                 "requests_per_minute = 20",
                 &[],
-                &[reserve, limit],
+                &[RESERVE, LIMIT],
             ),
-            ("requests_per_minute = 10", "budget.reserve = 10", "", &[], &[reserve, limit]),
-            ("requests_per_minute = 10", "", "requests_per_minute = 20", &[reserve], &[limit]),
-            ("", "budget.reserve = 10", "requests_per_minute = 20", &[reserve], &[limit]),
+            ("requests_per_minute = 10", "budget.reserve = 10", "", &[], &[RESERVE, LIMIT]),
+            ("requests_per_minute = 10", "", "requests_per_minute = 20", &[RESERVE], &[LIMIT]),
+            ("", "budget.reserve = 10", "requests_per_minute = 20", &[RESERVE], &[LIMIT]),
         ];
         for (own, budget, other, changed, until_restart) in table {
             let old = with("budget.reserve = 3", own);

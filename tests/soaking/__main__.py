@@ -34,7 +34,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tests/soak", description=__doc__.splitlines()[0])
     parser.add_argument("minutes", nargs="?", type=float, default=2, help="how long (2)")
     parser.add_argument("--seed", type=int, help="what chance follows from; printed, else drawn")
-    parser.add_argument("--budget", type=int, default=BUDGET, help=f"requests a minute that the gateway may send ({BUDGET})")
+    parser.add_argument("--budget", type=int, default=BUDGET,
+                        help=f"requests a minute that the gateway may send ({BUDGET})")
     parser.add_argument("--report", metavar="FILE", help="where the report goes, in Markdown")
     parser.add_argument("--keep", action="store_true", help="leave the folder with the logs, as after a violation")
     return parser.parse_args()

@@ -151,14 +151,12 @@ class Stage:
         etag, missing = None, 0
         while time.monotonic() < until:
             wait = chance.choice([0, 0, 1, 3, 8, 15])
-            ask = Ask("waiter" if wait else "poller", target, vendor_target, call, etag if chance.random() < 0.3 else None,
-                      wait)
+            known = etag if chance.random() < 0.3 else None
+            ask = Ask("waiter" if wait else "poller", target, vendor_target, call, known, wait)
             answer = await seat.ask(ask)
             if answer is not None:
                 if answer.status == 200:
                     etag = answer.field("etag") or etag
-                if wait and "wait" not in (answer.field("preference-applied") or "") and answer.status == 200:
-                    self.tally.count("waiter", "200 without preference-applied")
                 if "immutable" in (answer.field("cache-control") or ""):
                     self.tally.count("calls", "followed to the end")
                     self.followed.append(call)

@@ -1,7 +1,7 @@
 """What befalls the programs: killed, ended in order and started again, or stopped for a moment, by turns and by chance.
 
-In the first half of the time all of them, in the second half all but the gateway, so that one can see whether its memory
-stays level while everything around it goes on failing.
+In the first half of the time all of them, in the second half all but the gateway, so that one can see whether its
+memory stays level while everything around it goes on failing.
 """
 
 import asyncio

@@ -11,8 +11,8 @@ import time
 from .said import digest_of
 
 STATUS_OF = {
-    "invalid_call_id": 400, "unexpected_query": 400, "unexpected_body": 400, "invalid_host": 400, "invalid_request": 400,
-    "cross_site_request": 403, "unknown_workspace": 403, "route_not_found": 404, "method_not_allowed": 405,
+    "invalid_call_id": 400, "unexpected_query": 400, "unexpected_body": 400, "invalid_host": 400,
+    "invalid_request": 400, "cross_site_request": 403, "unknown_workspace": 403, "route_not_found": 404, "method_not_allowed": 405,
     "misdirected_request": 421, "target_too_long": 414, "head_too_large": 431, "rate_limit_exceeded": 429,
     "upstream_unreachable": 502, "upstream_error": 502, "upstream_incomplete": 502, "upstream_too_large": 502,
     "upstream_invalid": 502, "upstream_mismatch": 502, "upstream_credentials_rejected": 502,
@@ -99,6 +99,8 @@ class Judge:
         took = answer.ended - answer.began
         if took > ask.wait + ANSWER_WITHIN + self.slack():
             self.violation("late", ask, answer, f"took {took:.1f} s")
+        # Before what is kept now takes the place of what was.
+        self._still_kept(ask, answer, status, life_before)
         problem = answer.field("content-type") == "application/problem+json"
         if problem:
             outcome = self._problem(ask, answer, status)
@@ -112,7 +114,6 @@ class Judge:
             outcome = self._record_or_list(ask, answer, status)
         else:
             outcome = self._passed(ask, answer, status)
-        self._still_kept(ask, answer, status, life_before)
         self.tally.count(ask.who, outcome)
         return outcome
 
@@ -269,7 +270,8 @@ class Judge:
         now = time.monotonic()
         away = self.gateway.away(began, now)
         if away is None:
-            self.violation("broken", ask, None, f"{type(error).__name__}: {error}, while nothing was done to the gateway")
+            said = f"{type(error).__name__}: {error}, while nothing was done to the gateway"
+            self.violation("broken", ask, None, said)
         elif away.how == "term" and warm and began < away.signalled - 0.3 and life_before == away.number:
             self.violation("ending", ask, None, f"asked {away.signalled - began:.2f} s before SIGTERM and left without "
                                                 f"an answer: {error}")

@@ -55,14 +55,15 @@ class Report:
         parts = [
             "# A soak",
             f"`tests/soak {run.minutes:g} --seed {run.seed}` with {run.version}"
-            f"{' (debug assertions)' if run.debug else ''}, {run.day}: gateway with disk and Redis before a sandbox with "
+            f"{' (debug build)' if run.debug else ''}, {run.day}: gateway with disk and Redis before a sandbox with "
             f"every fault at once, dashboards, pollers and a scanner, and all programs killed by turns. "
             f"**{sum_of} violated invariant{'' if sum_of == 1 else 's'}.**",
         ]
         if sum_of:
             parts.append("```text\n" + "\n".join(tally.violations) + "\n```")
-        parts += ["## What was held", self.invariants(), "## What befell them", self.blows(), "## Who asked, and got what",
-                  self.callers(), "## What the vendor saw", self.vendor(), "## Memory and descriptors", self.level()]
+        parts += ["## What was held", self.invariants(), "## What befell them", self.blows(),
+                  "## Who asked, and got what", self.callers(), "## What the vendor saw", self.vendor(),
+                  "## Memory and descriptors", self.level()]
         return "\n\n".join(parts) + "\n"
 
     def invariants(self):
@@ -114,8 +115,8 @@ class Report:
     def vendor(self):
         run = self.run
         weathers = collections.Counter(life.weather for life in run.sandbox.lives)
-        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s of {run.budget} that may be. Its "
-                f"answers: {listing(run.tally.counts['vendor'])}. Its lives by their weather: {listing(weathers)}.")
+        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s of {run.budget} that may "
+                f"be. Its answers: {listing(run.tally.counts['vendor'])}. Its lives by their weather: {listing(weathers)}.")
 
     def level(self):
         run = self.run

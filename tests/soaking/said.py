@@ -100,9 +100,9 @@ class Vendor:
             self.times.popleft()
         self.busiest = max(self.busiest, len(self.times))
         if len(self.times) > self.budget:
-            over = MINUTE - (now - self.times[-self.budget - 1])
-            self.tally.violation("budget", f"{len(self.times)} requests within 60 s, {self.budget} may be; the slot would "
-                                           f"have been free {over * 1e3:.0f} ms later ({target})")
+            early = MINUTE - (now - self.times[-self.budget - 1])
+            self.tally.violation("budget", f"{len(self.times)} requests within 60 s, {self.budget} may be; the slot "
+                                           f"would have been free {early * 1e3:.0f} ms later ({target})")
         crowded = bool(self.under_way[target])
         self.under_way[target].append(now)
         return now, crowded

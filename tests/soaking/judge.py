@@ -12,11 +12,12 @@ from .said import digest_of
 
 STATUS_OF = {
     "invalid_call_id": 400, "unexpected_query": 400, "unexpected_body": 400, "invalid_host": 400,
-    "invalid_request": 400, "cross_site_request": 403, "unknown_workspace": 403, "route_not_found": 404, "method_not_allowed": 405,
-    "misdirected_request": 421, "target_too_long": 414, "head_too_large": 431, "rate_limit_exceeded": 429,
-    "upstream_unreachable": 502, "upstream_error": 502, "upstream_incomplete": 502, "upstream_too_large": 502,
-    "upstream_invalid": 502, "upstream_mismatch": 502, "upstream_credentials_rejected": 502,
-    "upstream_leaked_credential": 502, "upstream_circuit_open": 503, "overloaded": 503, "upstream_timeout": 504,
+    "invalid_request": 400, "cross_site_request": 403, "unknown_workspace": 403, "route_not_found": 404,
+    "method_not_allowed": 405, "misdirected_request": 421, "target_too_long": 414, "head_too_large": 431,
+    "rate_limit_exceeded": 429, "upstream_unreachable": 502, "upstream_error": 502, "upstream_incomplete": 502,
+    "upstream_too_large": 502, "upstream_invalid": 502, "upstream_mismatch": 502,
+    "upstream_credentials_rejected": 502, "upstream_leaked_credential": 502, "upstream_circuit_open": 503,
+    "overloaded": 503, "upstream_timeout": 504,
 }
 # What a well-formed request may be told.
 HONEST = {code for code, status in STATUS_OF.items() if status in (429, 502, 503, 504)}

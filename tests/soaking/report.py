@@ -115,8 +115,8 @@ class Report:
     def vendor(self):
         run = self.run
         weathers = collections.Counter(life.weather for life in run.sandbox.lives)
-        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s of {run.budget} that may "
-                f"be. Its answers: {listing(run.tally.counts['vendor'])}. Its lives by their weather: {listing(weathers)}.")
+        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s where {run.budget} may be. "
+                f"Its answers: {listing(run.tally.counts['vendor'])}. Its lives by their weather: {listing(weathers)}.")
 
     def level(self):
         run = self.run

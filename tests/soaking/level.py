@@ -13,7 +13,7 @@ from .programs import CAPACITY
 # Over what may be kept, in bytes: program, connections, answers under way.
 OVERHEAD = 60 << 20
 # What may be added, beside what is kept, from the first third of the undisturbed part to its last.
-GROWTH = 8 << 20
+GROWTH = 12 << 20
 DESCRIPTORS_GROWTH = 16
 LEFT_OVER = 48
 

@@ -14,7 +14,7 @@ import time
 from .wire import Broken, Late, Line, Malformed
 
 WORKSPACE = "ws-soak"
-CALLS, CALL_LENGTH, ANALYSIS_DELAY, SETTLE_AFTER = 200, 12, 6, 20
+CALLS, CALL_LENGTH, ANALYSIS_DELAY, SETTLE_AFTER = 200, 7, 3, 8
 CAPACITY = 32 << 20
 DRAIN = 10
 READY_WITHIN = 20

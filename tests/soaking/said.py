@@ -79,13 +79,17 @@ class Vendor:
         self.statuses = collections.Counter()
         self.under_way = collections.defaultdict(list)
 
-    def settled(self, ids, digest):
-        """A call that changes no more, by both its ids."""
+    def settled(self, call, digest):
+        """A call, by the id that it is asked for with, that changes no more."""
+        if self.truth.setdefault(call, digest) != digest:
+            self.tally.violation("harness", f"the sandbox has two settled records of {call}")
+
+    def learnt(self, ids, digest):
+        """A call that was over long ago, and is in every life of the sandbox, by both its ids. What began later has
+        its `_id` alone: another life gives its `callId` to another call."""
         for own, other in (ids, ids[::-1]):
             self.other_id[own] = other
-            known = self.truth.setdefault(own, digest)
-            if known != digest:
-                self.tally.violation("harness", f"the sandbox has two settled records of {own}")
+            self.settled(own, digest)
 
     def both(self, call):
         """The ids of the call that this is an id of."""
@@ -128,7 +132,7 @@ class Vendor:
             reading = self.readings.of(body, digest)
             sound = call in reading.ids and reading.workspace == self.workspace and not reading.echo
             if call and sound and reading.phase() == 2:
-                self.settled(reading.ids, digest)
+                self.settled(call, digest)
         elif status in (404, 410) and call:
             for one in self.both(call):
                 self.gone[one] = now

@@ -92,12 +92,14 @@ pub(super) async fn fly(lookup: Arc<Lookup>, mut leader: Leader, ask: Ask, lane:
 /// Keeps here what was found kept by another replica, unless there is something newer, or it was purged meanwhile.
 pub(super) fn keep_here(lookup: &Lookup, leader: &Leader, key: &CacheKey, stored: &Arc<Stored>) {
     let newer = |known: &Arc<Stored>| known.fetched >= stored.fetched;
-    if leader.is_purged() || lookup.store.get(key).as_ref().is_some_and(newer) {
-        return;
-    }
-    let _ = lookup.store.put_here(key, Arc::clone(stored));
-    // As in `Fetch::keep`; and an erasure elsewhere may have been heard of since it was read.
-    if leader.is_purged() || lookup.store.forbids(key, stored.fetched) {
+    let kept = leader.unless_purged(|| {
+        if lookup.store.get(key).as_ref().is_some_and(newer) {
+            return false;
+        }
+        lookup.store.put_here(key, Arc::clone(stored))
+    });
+    // An erasure elsewhere may have been heard of since it was read.
+    if kept == Some(true) && lookup.store.forbids(key, stored.fetched) {
         lookup.store.remove_here(key);
     }
 }
@@ -245,23 +247,15 @@ impl Fetch<'_> {
 
     /// Keeps an answer, unless a purge came in between or the caller asked for nothing to be kept; says why not.
     fn keep(&self, stored: &Arc<Stored>) -> Option<NotKept> {
-        if self.leader.is_purged() {
-            return Some(NotKept::Purged);
-        }
-        if !self.leader.is_wanted() {
-            return Some(NotKept::NoStore);
-        }
-        let (store, key) = (&self.lookup.store, &self.ask.key);
-        let put = if self.handed_on { Store::put_here } else { Store::put };
-        if !put(store, key, Arc::clone(stored)) {
-            return Some(NotKept::TooLarge);
-        }
-        // A purge marks the flight first and empties the store second. One that came between our look at the mark
-        // and our putting has emptied too early; this undoes it.
-        self.leader.is_purged().then(|| {
-            self.lookup.store.remove(&self.ask.key);
-            NotKept::Purged
-        })
+        let kept = self.leader.unless_purged(|| {
+            if !self.leader.is_wanted() {
+                return Some(NotKept::NoStore);
+            }
+            let put = if self.handed_on { Store::put_here } else { Store::put };
+            let fits = put(&self.lookup.store, &self.ask.key, Arc::clone(stored));
+            (!fits).then_some(NotKept::TooLarge)
+        });
+        kept.unwrap_or(Some(NotKept::Purged))
     }
 
     /// The vendor answered with a status that says nothing lasting.
@@ -305,13 +299,10 @@ impl Fetch<'_> {
     /// Lets a failure answer for its key for `failure_ttl`.
     fn remember(&self, failure: &FailureAnswer, now: Instant) {
         let ttl = self.policy.failure_ttl;
-        if !ttl.is_zero() && !self.leader.is_purged() {
+        if !ttl.is_zero() {
             let failure = Failure { answer: failure.clone(), until: now + ttl };
-            self.lookup.store.put_failure(&self.ask.key, failure);
-            if self.leader.is_purged() {
-                // As in `keep`.
-                self.lookup.store.remove(&self.ask.key);
-            }
+            // A purge leaves nothing of that either.
+            let _ = self.leader.unless_purged(|| self.lookup.store.put_failure(&self.ask.key, failure));
         }
     }
 }

@@ -45,7 +45,8 @@ pub struct Purge<K: Eq + Hash, L> {
 struct Flight<L> {
     /// The latest news; the last of them is the landing.
     news: watch::Sender<Option<L>>,
-    purged: AtomicBool,
+    /// Whether a purge came since it began. Held while what it brings is being kept: see [`Leader::unless_purged`].
+    purged: Mutex<bool>,
     /// Whether somebody waits who is to be served before those who only poll or warm.
     urgent: AtomicBool,
     /// Rings once when that comes to be so.
@@ -131,7 +132,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         let (news, place) = watch::channel(None);
         let flight = Arc::new(Flight {
             news,
-            purged: AtomicBool::new(aloft.purges.iter().any(|(_, matches)| matches(key))),
+            purged: Mutex::new(aloft.purges.iter().any(|(_, matches)| matches(key))),
             urgent: AtomicBool::new(wish.urgent),
             hurry: Notify::new(),
             wanted: AtomicBool::new(wish.kept),
@@ -150,7 +151,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 
     /// Marks the flights whose keys match as purged, those that begin until the purge ends too, and lets nobody join
     /// them when it has ended: whoever asks after a purge gets an answer from after it. To be called before the store is
-    /// purged, and held until that is done.
+    /// purged, and held until that is done. Waits for those that are just keeping what they brought.
     pub fn purge(&self, matches: impl Fn(&K) -> bool + Send + Sync + 'static) -> Purge<K, L> {
         let mut aloft = lock(&self.aloft);
         aloft.retire(&matches);
@@ -200,7 +201,15 @@ impl<L: Clone> Waiter<L> {
 impl<K: Eq + Hash, L> Leader<K, L> {
     /// Whether a purge came since the flight began: what it brings must not be kept.
     pub fn is_purged(&self) -> bool {
-        self.flight.purged.load(Ordering::SeqCst)
+        *lock(&self.flight.purged)
+    }
+
+    /// Lets `keep` keep what the flight brings, unless a purge came since the flight began; `None` where one did. A purge
+    /// that comes meanwhile waits, and empties the store afterwards: nothing from before it is found after it, not even
+    /// for a moment. `keep` must not come back to the flights.
+    pub fn unless_purged<T>(&self, keep: impl FnOnce() -> T) -> Option<T> {
+        let purged = lock(&self.flight.purged);
+        (!*purged).then(keep)
     }
 
     /// Waits for something for as long as anybody waits for the flight, which ends with `None` where nobody does any more.
@@ -304,7 +313,7 @@ impl<K: Eq + Hash, L> Aloft<K, L> {
         self.flights.retain(|key, flight| {
             let purge = matches(key);
             if purge {
-                flight.purged.store(true, Ordering::SeqCst);
+                *lock(&flight.purged) = true;
             }
             !purge
         });
@@ -327,7 +336,7 @@ impl<K: Eq + Hash, L> fmt::Debug for Purge<K, L> {
     }
 }
 
-/// Nothing that is done under the lock can panic half way, so a poisoned one is as good as any.
+/// Nothing that is done under these locks leaves anything half done where it panics, so a poisoned one is as good as any.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -120,6 +120,18 @@ async fn nobody_joins_a_flight_that_was_purged() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_of_what_a_purged_flight_brings() {
+    let flights = flights();
+    let (_before, old) = join(&flights, 1);
+    let old = old.expect("the first leads");
+    assert_eq!(old.unless_purged(|| "kept"), Some("kept"));
+    drop(flights.purge(|key| *key == 1));
+    assert_eq!(old.unless_purged(|| -> &str { unreachable!("it was purged") }), None);
+    let (_after, new) = join(&flights, 1);
+    assert_eq!(new.expect("a flight of its own").unless_purged(|| "kept"), Some("kept"));
+}
+
+#[tokio::test]
 async fn what_begins_during_a_purge_is_purged_and_is_not_joined_after_it() {
     let flights = flights();
     let (_before, old) = join(&flights, 1);

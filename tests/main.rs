@@ -2,6 +2,7 @@
 //! once.
 //!
 //! - `browser`: the status page in a real Chromium, driven over the WebDriver protocol.
+//! - `canary`: the search for keys in whatever a gateway of these tests answers, logs or leaves behind.
 //! - `disk`: what survives the process, and what becomes of a file that is not as it was left.
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod canary;
 mod disk;
 mod gateway;
 mod house;

@@ -9,14 +9,17 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::gateway::{
-    program::{Process, serving},
-    records::settled,
-    vendor::{Play, Seen, Vendor, ok},
-    world::{Answer, Caller, request, within},
+use crate::{
+    canary,
+    gateway::{
+        program::{Process, serving},
+        records::settled,
+        vendor::{Play, Seen, Vendor, ok},
+        world::{Answer, Caller, request, within},
+    },
 };
 
-/// The world of a disk.
+/// The world of a disk. All files of its directory are searched for keys in the end.
 pub(crate) struct Disk {
     directory: TempDir,
     pub(crate) vendor: Vendor,
@@ -69,6 +72,14 @@ impl Disk {
             .env("CALLGATE__LISTEN__MAX_REQUESTS", "1000000")
             .envs(more.iter().copied());
         Gateway::start(command).await
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            canary::search_below(self.directory.path());
+        }
     }
 }
 

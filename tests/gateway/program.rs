@@ -1,10 +1,11 @@
-//! The program itself as a process: its arguments and environment, what it prints, how it ends.
+//! The program itself as a process: its arguments and environment, what it prints, how it ends. Whatever it prints is
+//! searched for keys.
 
 use std::{
     io::Read,
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     thread::{self, JoinHandle},
 };
 
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
 use super::world::{KEY, WORKSPACE, within};
+use crate::canary;
 
 /// `callgate` with these arguments and nothing of this process's environment.
 pub(crate) fn callgate(arguments: &[&str]) -> Command {
@@ -43,9 +45,16 @@ pub(crate) struct Outcome {
 /// Runs a command to its end.
 pub(crate) async fn run(mut command: Command) -> Outcome {
     let output = tokio::task::spawn_blocking(move || command.output().expect("run"));
-    let output = within(output).await.expect("no panic");
+    let output = searched(within(output).await.expect("no panic"));
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Outcome { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// What a command has printed, once it was looked through.
+fn searched(output: Output) -> Output {
+    canary::search("standard output", &output.stdout);
+    canary::search("standard error", &output.stderr);
+    output
 }
 
 /// A command that runs; killed when dropped.
@@ -64,11 +73,16 @@ impl Running {
         kill_process(self.pid(), signal).expect("signalled");
     }
 
+    /// What it writes to standard error, for who reads that itself.
+    pub(crate) fn stderr(&mut self) -> ChildStderr {
+        self.0.as_mut().and_then(|child| child.stderr.take()).expect("standard error")
+    }
+
     /// Waits for its end: how it ended, and what it wrote that nobody has read.
     pub(crate) async fn ended(mut self) -> Output {
         let child = self.0.take().expect("it runs");
         let output = tokio::task::spawn_blocking(move || child.wait_with_output().expect("its end"));
-        within(output).await.expect("no panic")
+        searched(within(output).await.expect("no panic"))
     }
 }
 
@@ -81,10 +95,21 @@ impl Drop for Running {
     }
 }
 
+/// What a process has said on standard error, which is searched in the end.
+struct Said(watch::Receiver<String>);
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            canary::search("the log", self.0.borrow().as_str());
+        }
+    }
+}
+
 /// A gateway in a process of its own; killed when dropped.
 pub(crate) struct Process {
     child: Running,
-    stderr: watch::Receiver<String>,
+    stderr: Said,
     reader: JoinHandle<()>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -100,7 +125,7 @@ impl Process {
     /// The same with its own standard output.
     pub(crate) async fn start_as_is(command: Command) -> Self {
         let mut child = Running::start(command);
-        let mut pipe = child.0.as_mut().and_then(|child| child.stderr.take()).expect("standard error");
+        let mut pipe = child.stderr();
         let (said, mut stderr) = watch::channel(String::new());
         let reader = thread::spawn(move || {
             let mut buffer = [0; 64 << 10];
@@ -114,7 +139,7 @@ impl Process {
             let text = within(stderr.wait_for(both)).await.expect("it lives");
             (address(&text, "internal").expect("an address"), address(&text, "admin").expect("an address"))
         };
-        Self { child, stderr, reader, address, admin }
+        Self { child, stderr: Said(stderr), reader, address, admin }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -127,26 +152,32 @@ impl Process {
 
     /// Waits until it has said this.
     pub(crate) async fn says(&mut self, words: &str) {
-        within(self.stderr.wait_for(|text| text.contains(words))).await.expect("it lives");
+        within(self.stderr.0.wait_for(|text| text.contains(words))).await.expect("it lives");
     }
 
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
-        self.stderr.borrow().clone()
+        self.stderr.0.borrow().clone()
     }
 
     /// Waits for its end: how it ended, and all that it said.
     pub(crate) async fn ended(self) -> (ExitStatus, String) {
+        let (status, log) = self.over().await;
+        assert_eq!(status.signal(), None);
+        (status, log)
+    }
+
+    /// The same for one that may have been killed.
+    pub(crate) async fn over(self) -> (ExitStatus, String) {
         let status = self.child.ended().await.status;
         let reader = tokio::task::spawn_blocking(move || self.reader.join().expect("no panic"));
         within(reader).await.expect("no panic");
-        assert_eq!(status.signal(), None);
-        (status, self.stderr.borrow().clone())
+        (status, self.stderr.0.borrow().clone())
     }
 }
 
 /// The address in the line that says where an endpoint listens.
-fn address(log: &str, endpoint: &str) -> Option<SocketAddr> {
+pub(crate) fn address(log: &str, endpoint: &str) -> Option<SocketAddr> {
     let line = log.lines().find(|line| line.contains(&format!("{endpoint} endpoint listening")))?;
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let found = [&line["address"], &line["fields"]["address"]].into_iter().find_map(|v| v.as_str())?;

@@ -149,14 +149,19 @@ impl Redis {
 
     /// Asks it something, as an operator: the answer's items, one a line.
     pub(crate) fn command(&self, words: &[&str]) -> String {
+        self.try_command(words, Duration::from_secs(5)).expect("an answer")
+    }
+
+    /// The same of one that may be gone or halted: it has this long for it.
+    pub(crate) fn try_command(&self, words: &[&str], patience: Duration) -> ::redis::RedisResult<String> {
         let password = self.arguments.iter().skip_while(|argument| *argument != "--requirepass").nth(1);
         let url = self.url_as(&password.map(|password| format!(":{password}")).unwrap_or_default());
-        let client = ::redis::Client::open(url).expect("a URL");
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).expect("connected");
-        connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        let client = ::redis::Client::open(url)?;
+        let mut connection = client.get_connection_with_timeout(patience)?;
+        connection.set_read_timeout(Some(patience))?;
         let mut command = ::redis::Cmd::new();
         command.arg(words);
-        text(&command.query(&mut connection).expect("an answer"))
+        command.query(&mut connection).map(|answer| text(&answer))
     }
 }
 

@@ -90,6 +90,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let _ = crate::canary::Line.write(buffer);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).write(buffer)
     }
 

@@ -1,4 +1,5 @@
-//! A Redis, a scripted vendor, and any number of gateways between the two.
+//! A Redis, a scripted vendor, and any number of gateways between the two. What is left in Redis in the end is searched
+//! for keys.
 //!
 //! Replicas run in the test's own thread; a program is a process, for what must be killed. None is hurried by the 50 ms
 //! that a lookup waits for Redis, unless a test sets them.
@@ -118,6 +119,18 @@ impl World {
     /// All that is in Redis.
     pub(super) fn dump(&self) -> String {
         self.redis.command(&["EVAL", DUMP, "0"])
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // It may be gone by now, or ask for a password that nobody knows here.
+        let all = self.redis.try_command(&["EVAL", DUMP, "0"], Duration::from_millis(300));
+        if let Ok(all) = all
+            && !std::thread::panicking()
+        {
+            crate::canary::search("Redis", all);
+        }
     }
 }
 

@@ -18,7 +18,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::sandbox::world::{KEY, Reply, parse};
+use crate::{
+    canary,
+    sandbox::world::{KEY, Reply, parse},
+};
 
 /// Longer than anything here takes, unless it hangs.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -52,6 +55,7 @@ pub(super) fn quiet() -> Config {
 /// A gateway with these settings, a line each, before this vendor. Its one workspace is `main`, unless the settings
 /// end with others.
 pub(super) async fn start(vendor: Config, settings: &str) -> World {
+    canary::listen();
     let workspace = vendor.workspace_id.clone();
     let sandbox = Sandbox::bind(vendor, ([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let (origin, vendor) = (sandbox.local_addr(), sandbox.handle());
@@ -224,5 +228,6 @@ async fn exchange(address: SocketAddr, line: &str, fields: &str) -> Reply {
 async fn read(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("an answer in time").expect("a clean end");
+    canary::search("an answer", &bytes);
     parse(&bytes)
 }

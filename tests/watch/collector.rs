@@ -83,8 +83,10 @@ impl Collector {
         Self { address, exports }
     }
 
-    /// The next export.
+    /// The next export, searched for keys.
     pub(crate) async fn next(&mut self) -> Export {
-        within(self.exports.recv()).await.expect("it listens")
+        let export = within(self.exports.recv()).await.expect("it listens");
+        crate::canary::search("spans", export.message.encode_to_vec());
+        export
     }
 }

@@ -43,22 +43,20 @@ struct LineState {
     gone: AtomicBool,
     /// Whether it came to stand in the list.
     listed: AtomicBool,
-    /// Whether a request is under way over it.
-    asked: AtomicBool,
-    /// Answers that were read to their end.
-    answers: AtomicU64,
-    /// Bytes that came, and of them those of answers that were read to their end.
-    received: AtomicU64,
-    accounted: AtomicU64,
+    /// Whether an answer was read to its end, which is said once all of it was looked at: over HTTP/1.1 the connection
+    /// may be lent to the next request before.
+    answered: AtomicBool,
+    /// Requests that went out over HTTP/1.1, counted where their bytes pass.
+    requests: AtomicU64,
+    /// Whether anything has come since the last of them; noted there as well.
+    received: AtomicBool,
 }
 
 impl Line {
     fn new(id: u64, lines: Lines) -> Self {
-        let zero = || AtomicU64::new(0);
         let no = || AtomicBool::new(false);
-        let (answers, received, accounted) = (zero(), zero(), zero());
-        let (gone, listed, asked) = (no(), no(), no());
-        Self(Arc::new(LineState { id, lines, gone, listed, asked, answers, received, accounted }))
+        let (gone, listed, answered, received) = (no(), no(), no(), no());
+        Self(Arc::new(LineState { id, lines, gone, listed, answered, requests: AtomicU64::new(0), received }))
     }
 
     /// One of no connection.
@@ -98,22 +96,34 @@ impl Line {
 
     /// An answer was read to its end.
     pub(super) fn answered(&self) {
-        self.0.accounted.store(self.0.received.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.0.answers.fetch_add(1, Ordering::Relaxed);
-        self.0.asked.store(false, Ordering::Release);
+        self.0.answered.store(true, Ordering::Relaxed);
         if self.0.lines.are_distrusted(Instant::now()) {
             self.distrust();
         }
     }
 
-    /// Whether there was an answer over it before.
+    /// Whether there was an answer over it before: over HTTP/1.1 no request goes out until the last one has its answer.
     pub(super) fn is_reused(&self) -> bool {
-        self.0.answers.load(Ordering::Relaxed) > 0
+        self.0.answered.load(Ordering::Relaxed) || self.0.requests.load(Ordering::Relaxed) > 1
     }
 
-    /// Whether bytes came that belong to no answer that was read to its end.
+    /// Whether anything has come since the last request went out. Over HTTP/2, which has other ways to tell that an
+    /// answer broke off, whether anything has come at all.
     pub(super) fn has_received(&self) -> bool {
-        self.0.received.load(Ordering::Relaxed) > self.0.accounted.load(Ordering::Relaxed)
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is written now begins a request, which it does where something was read since the last one went out.
+    /// If so it is counted.
+    fn begins_request(&self) -> bool {
+        let first = self.0.requests.load(Ordering::Relaxed) == 0;
+        // Only the task that has the connection writes here.
+        let begins = first || self.0.received.load(Ordering::Relaxed);
+        if begins {
+            self.0.received.store(false, Ordering::Relaxed);
+            self.0.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        begins
     }
 
     /// Lets it serve no further request.
@@ -244,7 +254,12 @@ impl Drop for Entry {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.inner().connected().extra(self.entry.0.clone())
+        let connected = self.io.inner().connected().extra(self.entry.0.clone());
+        // At once where it is to serve once only: it may be lent again before it is known that it was answered on.
+        if !self.http2 && self.entry.0.0.lines.are_distrusted(Instant::now()) {
+            connected.poison();
+        }
+        connected
     }
 }
 
@@ -253,7 +268,9 @@ impl AsyncRead for Stream {
         let this = self.project();
         let before = buf.filled().len();
         let read = this.io.poll_read(cx, buf);
-        this.entry.0.0.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        if buf.filled().len() > before {
+            this.entry.0.0.received.store(true, Ordering::Relaxed);
+        }
         read
     }
 }
@@ -263,7 +280,7 @@ impl Stream {
     /// nobody asked for, and would be taken for this request's. HTTP/2 tells its answers apart.
     fn listen_first(self: Pin<&mut Self>, cx: &mut Context<'_>) -> io::Result<()> {
         let this = self.project();
-        if *this.http2 || this.entry.0.0.asked.swap(true, Ordering::AcqRel) {
+        if *this.http2 || !this.entry.0.begins_request() {
             return Ok(());
         }
         let mut byte = [0];
@@ -306,3 +323,6 @@ impl AsyncWrite for Stream {
         self.project().io.poll_write_vectored(cx, bufs)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use tokio::time::{Duration, sleep};
 
 use super::{
     records::{id, settled},
-    vendor::{Play, ok},
+    vendor::{Play, Seen, ok},
     world::{ID, World, request},
 };
 
@@ -140,4 +140,47 @@ async fn a_crowd_that_meets_a_pool_of_dead_connections_is_answered() {
     }
     // Each of them may have met one of its own before it was known of all.
     assert!((14..=16).contains(&world.vendor.requests()), "{}", world.vendor.requests());
+}
+
+/// Eight callers who ask for two hundred calls one after another, on all cores, before a vendor that does this about the
+/// requests. Each is answered, with its own call.
+async fn on_all_cores(script: impl Fn(&Seen) -> Play + Send + Sync + 'static) -> World {
+    let world = World::start(script).await;
+    let mut callers = Vec::new();
+    for caller in 0..8 {
+        let mut connection = world.gateway.connect().await;
+        callers.push(tokio::spawn(async move {
+            for n in 0..25 {
+                let id = id(caller * 1_000 + n);
+                connection.send(request("GET", &format!("/calls/{id}"), &[])).await;
+                let answer = connection.answer().await;
+                assert_eq!((answer.status, answer.text()), (200, settled(&id)), "{answer:?}");
+            }
+        }));
+    }
+    for caller in callers {
+        caller.await.expect("answered");
+    }
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_asked_for_reach_no_caller_of_a_crowd() {
+    let unasked = |seen: &Seen| {
+        let own = ok(settled(seen.id()));
+        match seen.number % 3 {
+            0 => Play::Send([own, ok(settled(&id(9_999)))].concat()),
+            1 => Play::Drip(own, ok(settled(&id(9_999))), Duration::ZERO),
+            _ => Play::Send(own),
+        }
+    };
+    let world = on_all_cores(unasked).await;
+    // Another call's record is never kept for the one that was asked for.
+    assert!(world.vendor.requests() >= 200, "{}", world.vendor.requests());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_end_as_they_are_lent_again_cost_no_caller_an_answer() {
+    let world = on_all_cores(|seen| Play::ThenClose(ok(settled(seen.id())))).await;
+    assert!(world.vendor.requests() >= 200, "{}", world.vendor.requests());
 }

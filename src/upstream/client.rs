@@ -7,7 +7,13 @@
 //! A connection from which an answer was not read to its end, or could be read in two ways, is not used again: what
 //! follows on it cannot be told from the rest of that answer.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -17,7 +23,7 @@ use hyper_util::{
     client::legacy::{Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Settings, answer,
@@ -38,6 +44,10 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("callgate/", en
 
 /// The largest head of an answer, in bytes. The vendor's are a tenth of it.
 const MAX_HEAD: usize = 64 << 10;
+
+/// The interim answers (1xx) that may come before an answer. hyper passes over any number of them, and who sends nothing
+/// else would keep us busy until the deadline. No vendor has use for more than one or two.
+const MAX_INTERIM: u32 = 16;
 
 /// A connection that ends so soon after the request went out was closed for idleness, and not over the request.
 const JUST: Duration = Duration::from_secs(1);
@@ -106,8 +116,20 @@ impl HttpVendor {
     async fn exchange(&self, attempt: Attempt<'_>) -> Result<VendorAnswer, UpstreamError> {
         let mut request = self.request(&attempt)?;
         let connection = capture_connection(&mut request);
+        let too_many = too_many_interim(&mut request);
         let sent = Instant::now();
-        let response = match self.client.request(request).await {
+        let response = tokio::select! {
+            biased;
+            () = too_many.notified() => None,
+            response = self.client.request(request) => Some(response),
+        };
+        let Some(response) = response else {
+            if let Some(line) = Line::of(&connection) {
+                line.distrust();
+            }
+            return Err(UpstreamError::Invalid("too many interim answers".into()));
+        };
+        let response = match response {
             Ok(response) => response,
             Err(error) => return Err(classify(&error, Line::of(&connection).as_ref(), sent)),
         };
@@ -132,6 +154,18 @@ impl Vendor for HttpVendor {
                 .unwrap_or(Err(UpstreamError::Timeout))
         })
     }
+}
+
+/// Rings when there are more interim answers to a request than there may be.
+fn too_many_interim(request: &mut Request<Empty<Bytes>>) -> Arc<Notify> {
+    let (seen, too_many) = (AtomicU32::new(0), Arc::new(Notify::new()));
+    let bell = Arc::clone(&too_many);
+    hyper::ext::on_informational(request, move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
+            bell.notify_one();
+        }
+    });
+    too_many
 }
 
 /// Says at which point a request failed that got no answer.

@@ -198,6 +198,75 @@ async fn a_status_that_answers_nothing_that_was_asked_is_invalid() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_too_short_reaches_into_no_other_answer() {
+    let body = settled(ID);
+    // What is beyond the length looks like the next answer, and like nothing.
+    for rest in [String::from_utf8(ok(settled(&id(9)))).expect("text"), "}} and more".into()] {
+        let head = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: {}\r\n\r\n", body.len());
+        let bytes = format!("{head}{body}{rest}").into_bytes();
+        let world = World::start(move |seen| match seen.id() {
+            ID => Play::Send(bytes.clone()),
+            other => Play::Send(ok(settled(other))),
+        })
+        .await;
+        assert_eq!(world.call(ID).await.text(), body, "as long as it was said to be");
+        for n in 1..4 {
+            assert_eq!(world.call(&id(n)).await.text(), settled(&id(n)));
+        }
+        assert_eq!(world.vendor.connections(), 2, "the connection is not used again");
+        world.vendor.closed(1).await;
+    }
+    let short = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: {}\r\n\r\n{body}", body.len() - 9);
+    let world = World::start(move |seen| match seen.id() {
+        ID => Play::Send(short.clone().into_bytes()),
+        other => Play::Send(ok(settled(other))),
+    })
+    .await;
+    let cut = world.call(ID).await;
+    assert_eq!(cut.cache(), "callgate; fwd=uri-miss; fwd-status=200; detail=suspect", "{cut:?}");
+    assert_eq!(world.call(&id(1)).await.text(), settled(&id(1)));
+    assert_eq!(world.vendor.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_head_of_any_size_is_refused_at_its_limit() {
+    let body = settled(ID);
+    let head =
+        |fields: String| format!("HTTP/1.1 200 OK\r\n{JSON}{fields}content-length: {}\r\n\r\n", body.len());
+    let many = |count: usize| (0..count).map(|n| format!("x{n}: {n}\r\n")).collect::<String>();
+    for fields in
+        [many(5_000), many(101), format!("x: {}\r\n", "v".repeat(2 << 20)), "x\r\n".into(), ": x\r\n".into()]
+    {
+        let what = format!("{} bytes", fields.len());
+        refused(&what, (head(fields) + &body).into_bytes(), "upstream_invalid").await;
+    }
+    // No end is in sight, and none is waited for.
+    let endless = format!("HTTP/1.1 200 OK\r\n{}", many(200_000));
+    let world = World::start(move |_| Play::ThenNothing(endless.clone().into_bytes())).await;
+    assert_eq!(world.call(ID).await.problem(), (502, "upstream_invalid".into()));
+    world.vendor.closed(1).await;
+}
+
+#[tokio::test]
+async fn interim_answers_are_passed_over_unless_there_is_no_end_to_them() {
+    let passed = [b"HTTP/1.1 100 Continue\r\n\r\n".repeat(16), ok(settled(ID))].concat();
+    assert_eq!(World::saying(passed).await.call(ID).await.text(), settled(ID));
+    let interim: [&[u8]; 2] =
+        [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"];
+    for (one, times) in interim.into_iter().flat_map(|one| [17, 100, 100_000].map(|times| (one, times))) {
+        let world = World::start(move |seen| match seen.id() {
+            ID => Play::Send([one.repeat(times), ok(settled(ID))].concat()),
+            other => Play::Send(ok(settled(other))),
+        })
+        .await;
+        assert_eq!(world.call(ID).await.problem(), (502, "upstream_invalid".into()), "{times}");
+        assert_eq!(world.call(&id(1)).await.text(), settled(&id(1)), "{times}");
+        assert_eq!(world.vendor.connections(), 2, "{times}: the connection is left");
+        world.vendor.closed(1).await;
+    }
+}
+
+#[tokio::test]
 async fn interim_answers_are_passed_over() {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
     let world = World::saying([interim.as_slice(), &ok(settled(ID))].concat()).await;

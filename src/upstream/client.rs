@@ -177,9 +177,8 @@ fn classify(error: &hyper_util::client::legacy::Error, line: Option<&Line>, sent
     let hyper = std::error::Error::source(error).and_then(|e| e.downcast_ref::<hyper::Error>());
     match (hyper, line) {
         (Some(e), _) if e.is_parse() => UpstreamError::Invalid(cause.into()),
-        (Some(e), Some(line)) if e.is_incomplete_message() && line.has_received() => {
-            UpstreamError::Incomplete(cause)
-        }
+        // However it ended, by a close or a reset. One that was never written is not answered by what came before it.
+        (Some(e), Some(line)) if !e.is_canceled() && line.has_received() => UpstreamError::Incomplete(cause),
         (_, Some(line)) if line.is_reused() && sent.elapsed() < JUST => {
             // The others in the pool may have gone the same way, as when a load balancer forgets its connections.
             line.distrust_all();

@@ -107,8 +107,7 @@ impl Line {
         self.0.answered.load(Ordering::Relaxed) || self.0.requests.load(Ordering::Relaxed) > 1
     }
 
-    /// Whether anything has come since the last request went out. Over HTTP/2, which has other ways to tell that an
-    /// answer broke off, whether anything has come at all.
+    /// Whether anything has come since the last request went out. Not known of HTTP/2, where what comes may belong to any.
     pub(super) fn has_received(&self) -> bool {
         self.0.received.load(Ordering::Relaxed)
     }
@@ -268,7 +267,7 @@ impl AsyncRead for Stream {
         let this = self.project();
         let before = buf.filled().len();
         let read = this.io.poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if !*this.http2 && buf.filled().len() > before {
             this.entry.0.0.received.store(true, Ordering::Relaxed);
         }
         read

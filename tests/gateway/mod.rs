@@ -2,8 +2,8 @@
 //!
 //! `world` and `vendor` are the two sides, `records` what the vendor has to say. `classes`, `kept`, `refused` and `passed` are
 //! about what becomes of the vendor's answers, `headers`, `directives` and `stale` about what callers are told,
-//! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted` and `tls` about what is sent to the
-//! vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
+//! `routes`, `lists` and `door` about what may be asked, `onward`, `pool`, `shifted`, `unreachable` and `tls` about what is
+//! sent to the vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
 //! many callers at once, `sockets` about where it listens, `admin_cache` and `status` about what operators see and forget, `warm`
 //! about what they have fetched ahead of need, `access` about the log of requests, `ending`, `secrets`, `commands`,
 //! `warm_command` and `doctor` about the program itself.
@@ -36,6 +36,7 @@ mod sockets;
 mod stale;
 mod status;
 mod tls;
+mod unreachable;
 pub(crate) mod vendor;
 mod warm;
 mod warm_command;

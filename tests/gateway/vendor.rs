@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
     time::{Duration, sleep},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::world::within;
 
@@ -23,6 +23,8 @@ pub(crate) enum Play {
     Held(Vec<u8>),
     /// Sends this and closes the connection.
     ThenClose(Vec<u8>),
+    /// Sends this, and resets the connection once it is [released](Vendor::release): what is not read by then is lost.
+    ThenReset(Vec<u8>),
     /// Sends this, and then nothing more until the other side closes.
     ThenNothing(Vec<u8>),
     /// Sends the first at once, and the second a byte at a time with this pause before each.
@@ -183,8 +185,26 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, stage: &Stage, conne
     }
 }
 
+/// A connection of a caller's.
+trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// What is below it.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Answers one request after another. An error is the other side's leaving.
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, stage: &Stage, connection: usize) {
+async fn converse(mut stream: impl Wire, stage: &Stage, connection: usize) {
     let mut unread = Vec::new();
     while let Some(head) = head(&mut stream, &mut unread).await {
         let number = stage.log.borrow().seen.len() + 1;
@@ -206,6 +226,14 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, stage: &Stage
             Play::ThenClose(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
+                return;
+            }
+            Play::ThenReset(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.flush().await;
+                let mut released = stage.released.subscribe();
+                let _ = released.wait_for(|released| *released).await;
+                stream.socket().set_zero_linger().expect("a socket");
                 return;
             }
             Play::ThenNothing(bytes) => {

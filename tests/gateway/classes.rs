@@ -81,6 +81,13 @@ async fn an_ongoing_call_is_never_kept() {
         record(ID, "active", ""),
         record(ID, "in-progress", ""),
         record(ID, "finished", &format!(r#","endTime":{LONG_AGO}"#)),
+        record(ID, "", &format!(r#","endTime":{LONG_AGO}"#)),
+        // Not one of the words that are final, however near to one.
+        record(ID, r#"\"completed\""#, &format!(r#","endTime":{LONG_AGO}"#)),
+        record(ID, r"\\u0063ompleted", &format!(r#","endTime":{LONG_AGO}"#)),
+        record(ID, "completed\\u0000", &format!(r#","endTime":{LONG_AGO}"#)),
+        format!(r#"{{"_id":"{ID}","STATUS":"completed","Status":"completed","endTime":{LONG_AGO}}}"#),
+        format!(r#"{{"_id":"{ID}","nested":{{"status":"completed"}},"endTime":{LONG_AGO}}}"#),
         format!(r#"{{"_id":"{ID}","status":null}}"#),
         format!(r#"{{"_id":"{ID}"}}"#),
         format!(r#"{{"call":{}}}"#, ongoing(ID)),
@@ -110,7 +117,7 @@ async fn an_ongoing_call_is_kept_for_moments_where_somebody_asked_for_that() {
 async fn what_is_no_record_of_the_call_is_served_as_it_came_and_never_kept() {
     let other = id(7);
     let final_ = format!(r#""status":"completed","endTime":{LONG_AGO}"#);
-    let bodies: [Vec<u8>; 21] = [
+    let bodies: [Vec<u8>; 27] = [
         b"".to_vec(),
         b"<html>busy</html>".to_vec(),
         b"null".to_vec(),
@@ -128,10 +135,17 @@ async fn what_is_no_record_of_the_call_is_served_as_it_came_and_never_kept() {
         settled(&ID.to_uppercase()).into(),
         format!(r#"{{"_id":"{ID}","status":7,"endTime":{LONG_AGO}}}"#).into(),
         format!(r#"{{"_id":"{ID}","status":["completed"]}}"#).into(),
+        format!(r#"{{"_id":"{ID}","status":{{"status":"completed"}},"endTime":{LONG_AGO}}}"#).into(),
+        format!(r#"{{"_id":"{ID}","status":true,"endTime":{LONG_AGO}}}"#).into(),
+        // The record as a string of JSON, once more escaped.
+        serde_json::Value::String(settled(ID)).to_string().into(),
+        format!("{}\0", settled(ID)).into(),
+        settled(ID).encode_utf16().flat_map(u16::to_be_bytes).collect(),
         format!(r#"{{"_id":"{ID}","status":"ongoing",{final_}}}"#).into(),
         format!(r#"{{"_id":"{other}","_id":"{ID}",{final_}}}"#).into(),
         format!(r#"{{"_id":"{ID}",{final_},"deep":{}{}}}"#, "[".repeat(200), "]".repeat(200)).into(),
         "[".repeat(100_000).into(),
+        "{\"data\":".repeat(100_000).into(),
     ];
     for body in bodies {
         let shown = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();

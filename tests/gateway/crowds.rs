@@ -98,6 +98,34 @@ async fn a_crowd_shares_a_timeout_and_the_id_is_not_wedged() {
 }
 
 #[tokio::test]
+async fn a_crowd_shares_an_answer_that_was_cut_and_a_connection_that_was_reset() {
+    let half = ok(settled(ID)).split_at(70).0.to_vec();
+    let plays: [fn(Vec<u8>) -> Play; 2] = [Play::ThenClose, Play::ThenReset];
+    for (play, said) in plays.into_iter().flat_map(|play| [half.clone(), Vec::new()].map(|said| (play, said)))
+    {
+        let world = World::with(
+            "budget.queue_timeout = \"20s\"\nupstream.max_concurrency = 1",
+            move |seen| match seen.id() {
+                ID => play(said.clone()),
+                other => Play::Held(ok(settled(other))),
+            },
+        )
+        .await;
+        // The crowd gathers while another call has the only place.
+        let mut first = crowd(&world, &format!("/calls/{}", id(1)), 1).await;
+        world.vendor.arrived(1).await;
+        let callers = crowd(&world, &format!("/calls/{ID}"), 20).await;
+        world.vendor.release();
+        assert_eq!(first[0].answer().await.status, 200);
+        for answer in answers(callers).await {
+            assert_eq!(answer.problem(), (502, "upstream_incomplete".into()));
+        }
+        // Where nothing came over a used connection, or nothing was read before the reset, it is asked once more.
+        assert!(world.vendor.requests() <= 3, "{}", world.vendor.requests());
+    }
+}
+
+#[tokio::test]
 async fn callers_of_a_call_that_fails_fast_cost_one_request_while_it_is_remembered() {
     let oops = || Play::Send(answer("500 Oops", "", "{}"));
     let world = World::with("lookup.failure_ttl = \"20s\"", move |_| oops()).await;

@@ -4,7 +4,7 @@
 use super::{
     records::{id, settled},
     vendor::{Play, answer, ok},
-    world::{KEY, World},
+    world::{KEY, World, request},
 };
 
 /// Something of a body that no caller is to see.
@@ -90,4 +90,63 @@ async fn a_connection_whose_429_could_not_be_read_is_left_and_one_that_could_ser
         assert_eq!(world.call(&id(2)).await.text(), settled(&id(2)));
         assert_eq!((world.vendor.requests(), world.vendor.connections()), (2, connections));
     }
+}
+
+#[tokio::test]
+async fn however_the_pause_is_named_it_is_within_bounds_and_nothing_is_sent_in_it() {
+    let table = [
+        ("retry-after: 30\r\n", 28..=34),
+        ("retry-after: 30\r\nretry-after: 90\r\n", 28..=34),
+        ("retry-after: 30, 90\r\n", 58..=67),
+        ("retry-after: -1\r\n", 58..=67),
+        ("retry-after: 1e9\r\n", 58..=67),
+        ("retry-after: 1000000000\r\n", 298..=300),
+        ("retry-after: abc\r\n", 58..=67),
+        ("retry-after: \r\n", 58..=67),
+        ("", 58..=67),
+        ("date: Mon, 22 Jan 2024 15:29:00 GMT\r\nretry-after: Mon, 22 Jan 2024 15:29:40 GMT\r\n", 38..=45),
+        // In the past is now, and not at once all the same.
+        ("retry-after: Mon, 22 Jan 2024 15:29:40 GMT\r\n", 1..=2),
+        ("retry-after: 0\r\n", 1..=2),
+    ];
+    for (fields, expected) in table {
+        let settings = "budget.queue_timeout = \"0s\"";
+        let world = World::with(settings, move |_| Play::Send(answer("429 Slow", fields, "{}"))).await;
+        for n in 0..5 {
+            let limited = world.call(&id(n)).await;
+            assert_eq!(limited.problem(), (429, "rate_limit_exceeded".into()), "{fields}");
+            let pause = limited.number("retry-after");
+            assert!(expected.contains(&pause), "{fields}: {pause}");
+        }
+        assert_eq!(world.vendor.requests(), 1, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_out_a_pause_does_not_come_in_one_burst() {
+    // Whoever goes first finds out whether the pause is over, and the others wait for that.
+    let settings = "budget.queue_timeout = \"15s\"";
+    let world = World::with(settings, |seen| match seen.number {
+        1 | 2 => Play::Send(answer("429 Slow", "retry-after: 1\r\n", "{}")),
+        3 => Play::Held(ok(settled(seen.id()))),
+        _ => Play::Send(ok(settled(seen.id()))),
+    })
+    .await;
+    assert_eq!(world.call(&id(0)).await.status, 429);
+    let mut callers = Vec::new();
+    for n in 1..=20 {
+        let mut caller = world.gateway.connect().await;
+        caller.send(request("GET", &format!("/calls/{}", id(n)), &[])).await;
+        callers.push(caller);
+    }
+    world.vendor.arrived(3).await;
+    world.gateway.settle().await;
+    assert_eq!(world.vendor.requests(), 3, "one alone went ahead after each pause");
+    world.vendor.release();
+    let mut told = Vec::new();
+    for caller in &mut callers {
+        told.push(caller.answer().await.status);
+    }
+    assert_eq!(told.iter().filter(|status| **status == 200).count(), 19, "{told:?}");
+    assert_eq!(world.vendor.requests(), 21);
 }

@@ -7,6 +7,7 @@
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
 //! - `listener`: sockets, limits and timers of an endpoint, by raw bytes.
+//! - `operations`: kills, clocks, unread logs, limits of memory and rights.
 //! - `replicas`: the link to Redis, against a real one that goes, hangs and comes back.
 //! - `sandbox`: the simulated vendor, over its own sockets.
 //! - `service`: under a service manager: sockets that are handed over, what it is told, restarts under load.
@@ -24,6 +25,7 @@ mod disk;
 mod gateway;
 mod house;
 mod listener;
+mod operations;
 mod replicas;
 mod sandbox;
 mod service;

@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, header};
 
+use super::list::elements;
 use crate::lookup::Directives;
 
 /// What the fields ask for; `obey` is `lookup.obey_no_cache`.
@@ -15,8 +16,7 @@ pub fn read(headers: &HeaderMap, obey: bool) -> Directives {
     let mut given = false;
     for field in headers.get_all(header::CACHE_CONTROL) {
         given = true;
-        for directive in field.as_bytes().split(|b| *b == b',') {
-            let directive = directive.trim_ascii();
+        for directive in elements(field.as_bytes()) {
             let is = |name: &[u8]| directive.eq_ignore_ascii_case(name);
             found.only_if_cached |= is(b"only-if-cached");
             if obey {
@@ -54,6 +54,8 @@ mod tests {
             ("cache-control", "no-store", "", "ak"),
             ("cache-control", "only-if-cached", "o", "o"),
             ("cache-control", "no-cache,only-if-cached", "o", "ao"),
+            ("cache-control", "x=\"a, no-cache, only-if-cached\"", "", ""),
+            ("cache-control", "x=\"a, b\", only-if-cached", "o", "o"),
             ("pragma", "no-cache", "", "a"),
             ("pragma", "x", "", ""),
         ];

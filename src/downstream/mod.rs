@@ -8,6 +8,7 @@ pub mod fields;
 pub mod guard;
 pub mod handler;
 mod host;
+mod list;
 pub mod listener;
 pub mod prefer;
 pub mod problem;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use super::list::elements;
+
 /// The field by which a caller says what it would like.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The field by which it is told what was done.
@@ -14,7 +16,8 @@ pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-a
 #[must_use]
 pub fn wait(headers: &HeaderMap) -> Option<Duration> {
     let fields = headers.get_all(PREFER).iter().filter_map(|field| field.to_str().ok());
-    let mut preferences = fields.flat_map(|field| field.split(','));
+    let preferences = fields.flat_map(|field| elements(field.as_bytes()));
+    let mut preferences = preferences.filter_map(|preference| std::str::from_utf8(preference).ok());
     let value = preferences.find_map(|preference| {
         // Parameters behind the semicolon are for preferences that have some.
         let preference = preference.split(';').next().unwrap_or_default();
@@ -65,6 +68,8 @@ mod tests {
             (&["wait=1.5"], None),
             (&["wait=x, wait=10"], None),
             (&["await=10"], None),
+            (&["x=\"a, wait=10\""], None),
+            (&["x=\"a, wait=10\", wait=5"], Some(5)),
         ];
         for (fields, expected) in table {
             assert_eq!(check(fields), *expected, "{fields:?}");

@@ -274,7 +274,10 @@ impl<'de> Visitor<'de> for LevelSeed<'_> {
             };
             level.duplicate |= slot.is_some();
             let value = map.next_value()?;
-            slot.get_or_insert(value);
+            // Of two neither counts, but an id beside a null is one: the level may be the record, and is suspect.
+            if matches!(slot, None | Some(Scalar::Null)) {
+                *slot = Some(value);
+            }
         }
         Ok(Some(level))
     }

@@ -140,6 +140,13 @@ fn what_cannot_be_trusted_is_named() {
         (format!(r#"{{"_id":"{ID}","endTime":1,"endTime":2}}"#), DuplicateMember),
         (format!(r#"{{"call":{{"_id":"{ID}"}},"call":{{"_id":"{ID}"}}}}"#), DuplicateMember),
         (format!(r#"{{"call":"x","call":{{"_id":"{ID}"}}}}"#), DuplicateMember),
+        // Whoever takes the last of two finds the record in `call`.
+        (
+            format!(
+                r#"{{"_id":"{ID}","status":"failed","call":{{"_id":null,"_id":"{ID}","status":"ongoing"}}}}"#
+            ),
+            DuplicateMember,
+        ),
     ];
     for (body, expected) in table {
         assert_eq!(check(&body), suspect(expected), "{body}");

@@ -41,14 +41,15 @@ fn admissible(status: StatusCode) -> Result<(), UpstreamError> {
 }
 
 /// Whether the framing can be read in one way only (RFC 9112 §6.3). hyper takes `transfer-encoding` over
-/// `content-length` and reads on until the end for codings that it does not know; an attacker between may have meant
-/// the other reading.
+/// `content-length`, a list of equal lengths for one, and reads on until the end for codings that it does not know; an
+/// attacker between may have meant the other reading.
 fn framing(headers: &HeaderMap) -> Result<(), UpstreamError> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-    match (codings.next(), codings.next()) {
-        (None, _) if lengths <= 1 => Ok(()),
-        (Some(coding), None) if lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
+        (None, _, None, _) => Ok(()),
+        (None, _, Some(length), None) if length.as_bytes().iter().all(u8::is_ascii_digit) => Ok(()),
+        (Some(coding), None, None, _) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(UpstreamError::Invalid("ambiguous framing".into())),
     }
 }
@@ -238,6 +239,7 @@ mod tests {
         assert!(check(&[(cl, "5")]));
         assert!(check(&[(te, "chunked")]) && check(&[(te, "Chunked")]));
         assert!(!check(&[(cl, "5"), (cl, "5")]));
+        assert!(!check(&[(cl, "5, 5")]) && !check(&[(cl, "+5")]));
         assert!(!check(&[(te, "chunked"), (cl, "5")]));
         assert!(!check(&[(te, "chunked"), (te, "chunked")]));
         assert!(!check(&[(te, "gzip, chunked")]) && !check(&[(te, "gzip")]) && !check(&[(te, "")]));

@@ -9,6 +9,7 @@ use http::{
     Uri,
     uri::{Authority, Scheme},
 };
+use percent_encoding::percent_decode_str;
 use rustls_pki_types::ServerName;
 
 use super::REDACTED;
@@ -111,12 +112,18 @@ impl SharedUrl {
             },
         };
         let hide = |pair: &str| match pair.split_once('=') {
-            Some((name, _)) if name.to_ascii_lowercase().starts_with("pass") => format!("{name}={REDACTED}"),
+            Some((name, _)) if is_password(name) => format!("{name}={REDACTED}"),
             _ => pair.to_owned(),
         };
         let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
         format!("{scheme}://{rest}{}{}", if query.is_some() { "?" } else { "" }, query.unwrap_or_default())
     }
+}
+
+/// Whether a parameter is a password, in whichever spelling the Redis client decodes it from.
+fn is_password(name: &str) -> bool {
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    name.to_ascii_lowercase().starts_with("pass")
 }
 
 impl fmt::Debug for SharedUrl {
@@ -233,6 +240,7 @@ mod tests {
             ("redis://:can/ary@host", "redis://:[redacted]@host"),
             ("redis://user@host", "redis://user@host"),
             ("unix:///run/redis.sock?db=1&pass=canary", "unix:///run/redis.sock?db=1&pass=[redacted]"),
+            ("unix:///run/redis.sock?p%61ss=canary", "unix:///run/redis.sock?p%61ss=[redacted]"),
         ] {
             let read = shared_url(url).expect(url);
             assert_eq!(read.redacted(), shown);

@@ -24,7 +24,7 @@ mod erasure;
 mod kept;
 mod memory;
 mod namespace;
-mod record;
+pub mod record;
 mod seal;
 mod shared;
 pub mod stored;

@@ -39,7 +39,8 @@ impl Namespace {
 
     /// The key outside this process; `None` for what is not kept there. The id stands before the version, so that all
     /// entries of one call lie side by side. None of the parts can hold the zero byte that ends them.
-    pub(super) fn key(&self, key: &CacheKey) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn key(&self, key: &CacheKey) -> Option<Vec<u8>> {
         let Resource::Call(id, query) = &key.resource else { return None };
         let workspace = self.name(key.workspace)?;
         let mut bytes = joined(&[&self.origin, workspace, id.as_str(), key.version.as_str()])?;
@@ -48,7 +49,8 @@ impl Namespace {
     }
 
     /// What stands behind a key that [`Self::key`] made; `None` for another namespace's.
-    pub(super) fn parse(&self, key: &[u8]) -> Option<CacheKey> {
+    #[must_use]
+    pub fn parse(&self, key: &[u8]) -> Option<CacheKey> {
         let mut parts = std::str::from_utf8(key).ok()?.splitn(5, '\0');
         let mut next = || parts.next();
         let (origin, workspace, id, version, query) = (next()?, next()?, next()?, next()?, next()?);

@@ -51,21 +51,30 @@ const ETAG: u8 = 16;
 
 /// A kept call in terms of the time of day.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) fetched: UnixMillis,
-    pub(super) first_final: UnixMillis,
-    pub(super) lifetime: Duration,
-    pub(super) updated: Option<UnixMillis>,
-    pub(super) started: Option<UnixMillis>,
-    pub(super) content_type: Option<HeaderValue>,
-    pub(super) last_modified: Option<HeaderValue>,
-    pub(super) etag: Option<EntityTag>,
-    pub(super) body: Bytes,
+pub struct Record {
+    /// When the vendor gave it.
+    pub fetched: UnixMillis,
+    /// When the call was first seen to be over.
+    pub first_final: UnixMillis,
+    /// The freshness lifetime, in whole milliseconds.
+    pub lifetime: Duration,
+    /// The record's `updatedAt`.
+    pub updated: Option<UnixMillis>,
+    /// The record's `startTime`.
+    pub started: Option<UnixMillis>,
+    /// `content-type`, the vendor's.
+    pub content_type: Option<HeaderValue>,
+    /// `last-modified`, the vendor's.
+    pub last_modified: Option<HeaderValue>,
+    /// The entity tag of the body.
+    pub etag: Option<EntityTag>,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// Why a value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     /// Written by another version, which knows its layout.
     OtherVersion,
     /// Not what was once written for this key.
@@ -78,7 +87,8 @@ pub(super) enum Unreadable {
 
 impl Record {
     /// What lasts of `stored`; `at` tells the time of day at a point of the monotonic clock.
-    pub(super) fn of(stored: &Stored, at: impl Fn(tokio::time::Instant) -> UnixMillis) -> Self {
+    #[must_use]
+    pub fn of(stored: &Stored, at: impl Fn(tokio::time::Instant) -> UnixMillis) -> Self {
         Self {
             fetched: at(stored.fetched),
             first_final: at(stored.first_final),
@@ -94,7 +104,8 @@ impl Record {
 
     /// The same on the monotonic clock, which shows `instant` at the time of day `now`. What seems to come from the
     /// future counts as new. `None` where that clock does not reach back so far.
-    pub(super) fn into_stored(self, now: UnixMillis, instant: tokio::time::Instant) -> Option<Stored> {
+    #[must_use]
+    pub fn into_stored(self, now: UnixMillis, instant: tokio::time::Instant) -> Option<Stored> {
         Some(Stored {
             status: StatusCode::OK,
             class: Class::Final,
@@ -113,7 +124,8 @@ impl Record {
     /// The value for `key`, last used at `used` and of no more use `keep_stale` after its lifetime, sealed where there is
     /// a `seal`. `None` where a header value is longer than its length can say, which none that was ever let in is, or
     /// where it cannot be sealed.
-    pub(super) fn encode(
+    #[must_use]
+    pub fn encode(
         &self,
         key: &[u8],
         used: UnixMillis,
@@ -162,7 +174,10 @@ impl Record {
     }
 
     /// Reads the value of `key`: one that is sealed where there is a `seal`, else one that is not.
-    pub(super) fn decode(key: &[u8], value: &[u8], seal: Option<&Seal>) -> Result<Self, Unreadable> {
+    ///
+    /// # Errors
+    /// [`Unreadable`]
+    pub fn decode(key: &[u8], value: &[u8], seal: Option<&Seal>) -> Result<Self, Unreadable> {
         let head = Head::read(value)?;
         let rest = &value[HEAD..];
         if head.check != checksum(key, head.version, head.until, rest) {
@@ -185,18 +200,21 @@ impl Record {
 
 /// What stands before the rest of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     /// When it was last used.
-    pub(super) used: UnixMillis,
+    pub used: UnixMillis,
     /// From when on it is of no use, even stale.
-    pub(super) until: UnixMillis,
+    pub until: UnixMillis,
     version: u8,
     check: u64,
 }
 
 impl Head {
     /// Reads the head of a value, unchecked.
-    pub(super) fn read(value: &[u8]) -> Result<Self, Unreadable> {
+    ///
+    /// # Errors
+    /// [`Unreadable::OtherVersion`], or [`Unreadable::Damaged`] where it is too short.
+    pub fn read(value: &[u8]) -> Result<Self, Unreadable> {
         let mut rest = Rest(value);
         let [version] = rest.take().ok_or(Unreadable::Damaged)?;
         if version != CLEAR && version != SEALED {
@@ -211,7 +229,8 @@ impl Head {
 }
 
 /// The same value, last used at `used`.
-pub(super) fn touched(value: &[u8], used: UnixMillis) -> Vec<u8> {
+#[must_use]
+pub fn touched(value: &[u8], used: UnixMillis) -> Vec<u8> {
     let mut value = value.to_vec();
     if let Some(bytes) = value.get_mut(1..9) {
         bytes.copy_from_slice(&used.0.to_be_bytes());

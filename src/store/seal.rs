@@ -42,7 +42,11 @@ impl Seal {
         Self::parse(&secret_file::read(path, trusted_dirs).map_err(SealError::File)?)
     }
 
-    pub(super) fn parse(contents: &[u8]) -> Result<Self, SealError> {
+    /// Reads the keys in the contents of such a file.
+    ///
+    /// # Errors
+    /// [`SealError`], which says no more of the contents than a line's number.
+    pub fn parse(contents: &[u8]) -> Result<Self, SealError> {
         let lines = || contents.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         // Of its full size from the start, so that no copy is left behind by growth.
         let mut keys = Zeroizing::new(Vec::with_capacity(lines().count() * KEY));

@@ -101,7 +101,7 @@ fn what_belongs_in_one_place_stands_nowhere_else() {
 #[test]
 fn every_file_opens_by_saying_what_it_is_for() {
     let silent = |text: &str| !text.starts_with("//! ");
-    let all = ["src", "tests", "benches", "proofs"].map(sources).concat();
+    let all = ["src", "tests", "benches", "proofs", "fuzz/src", "fuzz/fuzz_targets"].map(sources).concat();
     complain(
         all.iter().filter(|(_, text)| silent(text)).map(|(file, _)| format!("{file}: opens without //!")),
     );
@@ -109,7 +109,7 @@ fn every_file_opens_by_saying_what_it_is_for() {
 
 #[test]
 fn no_file_is_too_long_to_be_read_in_one_go() {
-    let all = ["src", "tests", "benches", "proofs"].map(sources).concat();
+    let all = ["src", "tests", "benches", "proofs", "fuzz/src", "fuzz/fuzz_targets"].map(sources).concat();
     complain(all.iter().filter_map(|(file, text)| {
         let lines = text.lines().count();
         let most = LONGER.iter().find(|(longer, _)| longer == file).map_or(MAX_LINES, |(_, most)| *most);

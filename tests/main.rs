@@ -3,6 +3,7 @@
 //!
 //! - `browser`: the status page in a real Chromium, driven over the WebDriver protocol.
 //! - `canary`: the search for keys in whatever a gateway of these tests answers, logs or leaves behind.
+//! - `corpus`: what the fuzz targets were fed with, played once more.
 //! - `disk`: what survives the process, and what becomes of a file that is not as it was left.
 //! - `gateway`: the whole of it, between raw callers and a scripted vendor.
 //! - `house`: who imports whom, what stands where.
@@ -21,6 +22,7 @@
 
 mod browser;
 mod canary;
+mod corpus;
 mod disk;
 mod gateway;
 mod house;

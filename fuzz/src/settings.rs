@@ -97,7 +97,12 @@ fn taken(loaded: &Loaded, env: &BTreeMap<String, String>) {
     }
 
     // A key was there and another one will do; in the place of a password nothing will.
-    let again = shown.replace(&format!("\"{REDACTED}\""), "\"another-key\"");
+    let key = format!("api_key = \"{REDACTED}\"");
+    let again = shown.lines().enumerate().map(|(at, line)| match line == key {
+        true => format!("api_key = \"key-{at}\"\n"),
+        false => format!("{line}\n"),
+    });
+    let again: String = again.collect();
     if again.contains(REDACTED) {
         return;
     }

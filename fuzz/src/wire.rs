@@ -97,12 +97,15 @@ impl Request<'_> {
         codings.chain(self.head.all("content-length").filter(|length| *length != b"0")).next().is_some()
     }
 
-    /// Whether its sender leaves the connection after it.
+    /// Whether its sender leaves the connection after it. What says both in several lines is left open: hyper goes by the
+    /// last of them.
     pub fn is_last(&self) -> bool {
-        let options = self.head.all("connection").flat_map(|value| value.split(|byte| *byte == b','));
+        let text = |value: &[u8]| value.iter().all(u8::is_ascii);
+        let values = self.head.all("connection").filter(|value| text(value));
+        let options = values.flat_map(|value| value.split(|byte| *byte == b','));
         let options: Vec<_> = options.map(|option| option.trim_ascii().to_ascii_lowercase()).collect();
         let has = |option: &[u8]| options.iter().any(|own| own == option);
-        has(b"close") || (self.old && !has(b"keep-alive"))
+        !has(b"keep-alive") && (self.old || has(b"close"))
     }
 }
 

@@ -6,6 +6,7 @@ mod http2;
 mod room;
 mod streams;
 mod timers;
+mod untold;
 
 use std::{
     net::SocketAddr,

@@ -1,9 +1,9 @@
 //! Serves one connection: hyper between the socket and a [`Handler`], the watchdog beside it.
 //!
 //! Knows HTTP's framing and its versions, not what is asked. Promises: every request that is understood gets the
-//! handler's answer, also one that comes as the gateway is about to end; a request with a body ends the connection; a
-//! caller that hangs up ends what its request started; a connection whose time is up ends without a word, as nginx does
-//! it.
+//! handler's answer, also one that comes as the gateway is about to end; one of which hyper tells but a part gets a bare
+//! 400, as what it does not understand; a request with a body ends the connection; a caller that hangs up ends what its
+//! request started; a connection whose time is up ends without a word, as nginx does it.
 
 use std::{
     convert::Infallible,
@@ -148,11 +148,12 @@ pub(super) async fn serve<H: Handler>(
             let with_body = !request.body().is_end_stream();
             let exchange = Exchange::begin(&activity, request.version() == Version::HTTP_2, with_body);
             let last = activity.requests() >= limits.max_requests;
+            let untold = exchange.is_untold();
             Respond {
                 head: request.method() == Method::HEAD,
-                close: last || with_body,
+                close: last || with_body || untold,
                 exchange: Some(exchange),
-                answer: handler.handle(request, peer),
+                answer: (!untold).then(|| handler.handle(request, peer)),
             }
         })
     };
@@ -164,10 +165,10 @@ pub(super) async fn serve<H: Handler>(
 }
 
 pin_project! {
-    /// The handler's answer, as hyper wants it.
+    /// The handler's answer, or where it is not asked a bare 400, as hyper wants it.
     struct Respond<F> {
         #[pin]
-        answer: F,
+        answer: Option<F>,
         exchange: Option<Exchange>,
         head: bool,
         close: bool,
@@ -179,7 +180,10 @@ impl<F: Future<Output = Response<C>>, C: Into<Content>> Future for Respond<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.answer.poll(cx)).map(Into::into);
+        let mut response = match this.answer.as_pin_mut() {
+            Some(answer) => ready!(answer.poll(cx)).map(Into::into),
+            None => bad_request(),
+        };
         let Some(exchange) = this.exchange.take() else { return Poll::Pending };
         if *this.head {
             strip_body(&mut response);
@@ -190,6 +194,13 @@ impl<F: Future<Output = Response<C>>, C: Into<Content>> Future for Respond<F> {
         }
         Poll::Ready(Ok(response.map(|content| ReplyBody::new(content, exchange))))
     }
+}
+
+/// What hyper answers itself to what it does not understand.
+fn bad_request() -> Response<Content> {
+    let mut response = Response::new(Content::Full(Bytes::new()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// Leaves the length that `GET` would have, and not the body: over HTTP/2 hyper would send it.

@@ -50,10 +50,10 @@ pub fn check<B: Body>(
 /// The same for a route whose requests have a body: by its length or in chunks, and in no other coding. Its size is for
 /// the reader to hold down.
 ///
-/// Not all of HTTP/1's ambiguities are seen here. Where a length stands beside chunks hyper drops the length and reads
-/// the chunks, and several equal lengths are one, as RFC 9112 §6.3 allows; it refuses different lengths, and codings
-/// that do not end in `chunked`, by itself. What is left is a coding more than once or another one before it, and over
-/// HTTP/2 repeated lengths. However a body was read, nothing is read after it: the connection ends.
+/// Not all of HTTP/1's ambiguities are seen here. A length beside chunks and several equal lengths, of which hyper does
+/// not tell, are refused before this (`super::heads`); it refuses different lengths, and codings that do not end in
+/// `chunked`, by itself. What is left is a coding more than once or another one before it, and over HTTP/2 repeated
+/// lengths. However a body was read, nothing is read after it: the connection ends.
 ///
 /// # Errors
 /// As [`check`]. The connection ends after a request with a body in any case.

@@ -7,6 +7,7 @@ pub mod directives;
 pub mod fields;
 pub mod guard;
 pub mod handler;
+mod heads;
 mod host;
 mod list;
 pub mod listener;

@@ -22,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::socket::Socket;
+use super::{heads::Heads, socket::Socket};
 
 /// One exchange whose handler is at work, in [`Activity::exchanges`].
 const WORKING: u64 = 1 << 32;
@@ -64,6 +64,8 @@ pub(super) struct Activity {
     http2: AtomicBool,
     /// The gateway's end has begun: the next answer is the last one.
     leaving: AtomicBool,
+    /// The number of the first HTTP/1 head that says more than hyper tells of it; 0 where there is none.
+    untold: AtomicU64,
     /// Somebody else waits for this connection's place: `since` of the time in which it was told so, and 1; else 0.
     dismissed: AtomicU64,
     /// Wakes the connection's task, once that has run.
@@ -102,6 +104,7 @@ impl Activity {
             reset: AtomicBool::default(),
             http2: AtomicBool::default(),
             leaving: AtomicBool::default(),
+            untold: AtomicU64::default(),
             dismissed: AtomicU64::default(),
             waker: OnceLock::new(),
         }
@@ -213,6 +216,12 @@ impl Activity {
         self.reset.store(true, Relaxed);
     }
 
+    /// Whether the latest request says more than hyper tells of it, or comes after one that does.
+    fn is_untold(&self) -> bool {
+        let first = self.untold.load(Relaxed);
+        first != 0 && self.requests() >= first && !self.is_http2()
+    }
+
     /// Bytes came.
     fn received(&self) {
         self.received.store(true, Relaxed);
@@ -258,6 +267,11 @@ impl Exchange {
         Self { activity: Arc::clone(activity), share: WORKING }
     }
 
+    /// Whether it says more than hyper tells of it: then what is told must not be answered.
+    pub(super) fn is_untold(&self) -> bool {
+        self.activity.is_untold()
+    }
+
     /// Whether its answer has to say that it is the last one, since the gateway's end has begun.
     pub(super) fn is_last(&self) -> bool {
         self.activity.leaving.load(Relaxed) && !self.activity.is_http2()
@@ -296,11 +310,12 @@ impl Drop for Exchange {
 pub(super) struct Watched {
     socket: Socket,
     activity: Arc<Activity>,
+    heads: Heads,
 }
 
 impl Watched {
     pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        Self { socket, activity }
+        Self { socket, activity, heads: Heads::default() }
     }
 }
 
@@ -319,9 +334,14 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.activity.received();
+        let watched = &mut *self;
+        ready!(Pin::new(&mut watched.socket).poll_read(cx, buf))?;
+        let came = buf.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            watched.activity.received();
+            // Of HTTP/2 it would understand nothing.
+            let untold = if watched.activity.is_http2() { None } else { watched.heads.read(came) };
+            watched.activity.untold.store(untold.unwrap_or(0), Relaxed);
         }
         Poll::Ready(Ok(()))
     }

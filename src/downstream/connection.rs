@@ -151,6 +151,7 @@ pub(super) async fn serve<H: Handler>(
             let untold = exchange.is_untold();
             Respond {
                 head: request.method() == Method::HEAD,
+                http10: request.version() == Version::HTTP_10,
                 close: last || with_body || untold,
                 exchange: Some(exchange),
                 answer: (!untold).then(|| handler.handle(request, peer)),
@@ -171,6 +172,7 @@ pin_project! {
         answer: Option<F>,
         exchange: Option<Exchange>,
         head: bool,
+        http10: bool,
         close: bool,
     }
 }
@@ -191,6 +193,10 @@ impl<F: Future<Output = Response<C>>, C: Into<Content>> Future for Respond<F> {
         // Read now: the end may have come while the handler was at work.
         if *this.close || exchange.is_last() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if *this.http10 && response.headers().contains_key(CONNECTION) {
+            // Or hyper adds to it that the connection is kept alive, where the caller asked for that.
+            *response.version_mut() = Version::HTTP_10;
         }
         Poll::Ready(Ok(response.map(|content| ReplyBody::new(content, exchange))))
     }

@@ -2,20 +2,18 @@
 //!
 //! The order is guard, route, workspace, lookup, reply. What is refused before the lookup reaches neither cache nor
 //! vendor. What is fresh in memory is answered within the call, without a task and without a wait.
-//!
-//! The log line names the call and the caller, so that one sees who spends the vendor's requests. It never holds a
-//! body, a query (a search may be for a phone number) or a credential.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     AllowedHosts,
+    access::{Over, Visit, What},
     connection::Handler,
     directives,
     fields::Fields,
@@ -27,16 +25,13 @@ use super::{
     span,
 };
 use crate::{
-    call::{CacheKey, CallId},
+    call::CacheKey,
     clock::Clock,
     lookup::{Answer, Ask, Content, Directives, Lookup, Settings, Timing},
-    metrics::{
-        Latest, Metrics, RouteLabel,
-        latest::{self, millis},
-    },
+    metrics::{Latest, Metrics, RouteLabel},
     otlp::Spans,
     outcome::{CacheLabel, ErrorCode, Outcome, Refusal},
-    trace::{Sampled, Trace, X_REQUEST_ID},
+    trace::{Trace, X_REQUEST_ID},
     upstream::{Origin, credentials::Credentials},
 };
 
@@ -45,9 +40,6 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// In the place of a request id that has moved into its response.
 static UNKNOWN: HeaderValue = HeaderValue::from_static("-");
-
-/// The longest user agent in a log line, in bytes.
-const MAX_AGENT: usize = 120;
 
 /// The internal endpoint. A clone is the same endpoint.
 #[derive(Clone)]
@@ -226,12 +218,13 @@ impl Parts {
         let took = visit.started.elapsed();
         let (label, status) = (what.outcome.label(), response.status());
         self.metrics.request(visit.label, label, status, took);
+        let over = Over { head, visit, what, status: status.as_u16(), took };
         if self.latest.wants(label, visit.started) {
-            self.latest.note(noted(head, visit, status.as_u16(), what, took));
+            self.latest.note(over.noted());
         }
         if label != CacheLabel::Hit || self.hits.picks() {
             let bytes = if head.method == Method::HEAD { 0 } else { response.body().len() };
-            log(head, visit, status.as_u16(), bytes, what, took, request_id(&response));
+            over.log(bytes, request_id(&response));
         }
         if visit.sampled.is_some() {
             self.export(head, visit, status, what, request_id(&response));
@@ -275,50 +268,6 @@ impl Parts {
     }
 }
 
-/// One request beside its head, as far as the log wants to know it.
-struct Visit {
-    peer: Peer,
-    label: RouteLabel,
-    started: Instant,
-    trace: Trace,
-    /// It has an `if-none-match`.
-    conditional: bool,
-    /// `lookup.client_max_age`, as it was when the request came.
-    client_max_age: Duration,
-    /// Its trace, where a span is to be exported.
-    sampled: Option<Sampled>,
-    /// What was asked for, once that is understood.
-    asked: Option<CacheKey>,
-    /// How long the caller is ready to wait for a call to be over.
-    patience: Option<Duration>,
-}
-
-impl Visit {
-    /// The call's id, where one was asked for.
-    fn call_id(&self) -> Option<&str> {
-        self.asked.as_ref().and_then(CacheKey::call_id).map(CallId::as_str)
-    }
-}
-
-/// Who asks, as the caller says itself.
-fn agent(head: &request::Parts) -> Option<&str> {
-    head.headers.get(header::USER_AGENT)?.to_str().ok()
-}
-
-/// What became of a request, as far as the log wants to know it.
-struct What<'a> {
-    outcome: &'a Outcome,
-    timing: Timing,
-    refusal: Option<&'a Refusal>,
-}
-
-impl What<'_> {
-    /// Why, where that is worth a word.
-    fn reason(&self) -> Option<&'static str> {
-        self.refusal.map(|refusal| refusal.code.as_str()).or_else(|| self.outcome.reason())
-    }
-}
-
 /// Writes a caller down who leaves before the answer.
 struct Departure<'a> {
     endpoint: &'a Parts,
@@ -330,65 +279,13 @@ impl Drop for Departure<'_> {
     fn drop(&mut self) {
         let Some(visit) = self.visit.take() else { return };
         let took = visit.started.elapsed();
-        let what = What { outcome: &Outcome::NotAsked, timing: Timing::default(), refusal: None };
+        let what = What::LEFT;
         if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
             self.endpoint.export(self.head, &visit, status, &what, &visit.trace.request_id);
         }
-        self.endpoint.latest.note(noted(self.head, &visit, CLIENT_CLOSED_REQUEST, &what, took));
-        log(self.head, &visit, CLIENT_CLOSED_REQUEST, 0, &what, took, &visit.trace.request_id);
+        let over = Over { head: self.head, visit: &visit, what: &what, status: CLIENT_CLOSED_REQUEST, took };
+        self.endpoint.latest.note(over.noted());
+        over.log(0, &visit.trace.request_id);
     }
-}
-
-/// A request, as far as the status page shows it.
-#[cold]
-fn noted(
-    head: &request::Parts,
-    visit: &Visit,
-    status: u16,
-    what: &What<'_>,
-    took: Duration,
-) -> latest::Request {
-    latest::Request {
-        at: visit.started,
-        route: visit.label,
-        id: visit.call_id().map(str::to_owned),
-        cache: what.outcome.label(),
-        reason: what.reason(),
-        status,
-        took,
-        agent: agent(head).map(latest::shortened),
-    }
-}
-
-/// The line of a request.
-fn log(
-    head: &request::Parts,
-    visit: &Visit,
-    status: u16,
-    bytes: usize,
-    what: &What<'_>,
-    took: Duration,
-    request_id: &HeaderValue,
-) {
-    let agent = agent(head).map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent));
-    let asked = what.timing != Timing::default();
-    tracing::info!(
-        target: "callgate::access",
-        peer = %visit.peer,
-        agent,
-        method = head.method.as_str(),
-        route = visit.label.as_str(),
-        id = visit.call_id(),
-        cache = what.outcome.label().as_str(),
-        reason = what.reason(),
-        cause = what.refusal.and_then(|r| r.cause.as_deref()),
-        status,
-        duration_ms = millis(took),
-        upstream_ms = what.timing.upstream.map(millis),
-        queue_ms = asked.then(|| millis(what.timing.queued)),
-        bytes,
-        request_id = request_id.to_str().unwrap_or_default(),
-        "request"
-    );
 }

@@ -1,6 +1,7 @@
 //! The callers' side: sockets, limits, guards and replies.
 
 pub mod accept;
+mod access;
 pub mod body;
 pub mod connection;
 pub mod directives;

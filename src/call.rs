@@ -30,6 +30,9 @@ impl CallId {
     /// What an id is, for those who are told that theirs is none.
     pub const FORM: &str = "an id is 1 to 128 of the letters, the digits, - and _";
 
+    /// The same for those whose id has one of the gateway's keys in it.
+    pub const NO_KEY: &str = "a key of the gateway's own is no id";
+
     /// Reads an id from undecoded bytes; `None` where they are no id.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {

@@ -57,6 +57,10 @@ fn asked<B>(parts: &Parts, request: &Request<B>, id: Option<&str>) -> Result<Ask
     let Some(id) = CallId::parse(id.as_bytes()) else {
         return Err(Refusal::new(ErrorCode::InvalidCallId, CallId::FORM).into());
     };
+    // Nothing is ever kept under such a name, and this one is logged.
+    if parts.credentials.occur_in(id.as_str().as_bytes()) {
+        return Err(Refusal::new(ErrorCode::InvalidCallId, CallId::NO_KEY).into());
+    }
     let erasure = Erasure::Call(workspace, id.clone());
     let forget = request.method() == http::Method::DELETE;
     Ok(if forget { Asked::Forget(erasure) } else { Asked::Show(id, erasure) })

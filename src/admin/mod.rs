@@ -110,7 +110,7 @@ impl Handler for Admin {
         peer: Peer,
     ) -> impl Future<Output = Response<Content>> + Send + use<> {
         let fields = Fields::read(request.headers());
-        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
+        let trace = self.parts.trace(&fields);
         let check = if warm::has_body(&request) { guard::check_with_body } else { guard::check };
         let checked = check(&request, &fields, &self.hosts, peer.is_unix()).map_err(Refused::from);
         let (parts, warming) = (Arc::clone(&self.parts), self.warming.clone());
@@ -146,7 +146,7 @@ impl Handler for Scraping {
         peer: Peer,
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let fields = Fields::read(request.headers());
-        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
+        let trace = self.0.trace(&fields);
         let checked =
             guard::check(&request, &fields, &AllowedHosts::Any, peer.is_unix()).map_err(Refused::from);
         let (parts, request) = (Arc::clone(&self.0), request.map(drop));
@@ -173,6 +173,10 @@ enum Asked {
 }
 
 impl Parts {
+    fn trace(&self, fields: &Fields<'_>) -> Trace {
+        Trace::continuing(self.credentials.free_of(fields.request_id), fields.traceparent.once())
+    }
+
     async fn understand(&self, request: &Request<()>) -> Result<Asked, Refused> {
         if let Some(answer) = probes::answer(self, request).await {
             return answer.map(Asked::Answered);

@@ -19,10 +19,14 @@ use crate::{
     },
     outcome::{Outcome, Refusal},
     trace::{Sampled, Trace},
+    upstream::credentials::Credentials,
 };
 
 /// The longest user agent in a log line, in bytes.
 const MAX_AGENT: usize = 120;
+
+/// In the place of what holds a key.
+const REDACTED: &str = "[redacted]";
 
 /// One request beside its head.
 pub(super) struct Visit {
@@ -77,6 +81,8 @@ pub(super) struct Over<'a> {
     pub(super) what: &'a What<'a>,
     pub(super) status: u16,
     pub(super) took: Duration,
+    /// Whose keys are not to be written down, whoever sent them.
+    pub(super) credentials: &'a Credentials,
 }
 
 impl Over<'_> {
@@ -104,7 +110,7 @@ impl Over<'_> {
             target: "callgate::access",
             peer = %visit.peer,
             agent,
-            method = self.head.method.as_str(),
+            method = self.without_keys(self.head.method.as_str()),
             route = visit.label.as_str(),
             id = visit.call_id(),
             cache = what.outcome.label().as_str(),
@@ -122,6 +128,10 @@ impl Over<'_> {
 
     /// Who asks, as the caller says itself.
     fn agent(&self) -> Option<&str> {
-        self.head.headers.get(header::USER_AGENT)?.to_str().ok()
+        self.head.headers.get(header::USER_AGENT)?.to_str().ok().map(|agent| self.without_keys(agent))
+    }
+
+    fn without_keys<'b>(&self, text: &'b str) -> &'b str {
+        if self.credentials.occur_in(text.as_bytes()) { REDACTED } else { text }
     }
 }

@@ -25,7 +25,7 @@ use super::{
     span,
 };
 use crate::{
-    call::CacheKey,
+    call::{CacheKey, CallId, Resource},
     clock::Clock,
     lookup::{Answer, Ask, Content, Directives, Lookup, Settings, Timing},
     metrics::{Latest, Metrics, RouteLabel},
@@ -85,7 +85,8 @@ impl Handler for Internal {
     ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
         let started = Instant::now();
         let fields = Fields::read(request.headers());
-        let trace = Trace::continuing(fields.request_id, fields.traceparent.once());
+        let trace =
+            Trace::continuing(self.0.credentials.free_of(fields.request_id), fields.traceparent.once());
         let policy = self.0.lookup.policy();
         let (label, asked) = self.0.understand(&request, &fields, peer, &policy);
         let (conditional, preferring) = (fields.conditional, fields.preferring);
@@ -156,7 +157,7 @@ impl Parts {
         let rules = QueryRules { ignored: &policy.query_ignored, forwarded: &policy.query_forwarded };
         let (label, route) =
             route::route(request.method(), request.uri().path(), request.uri().query(), rules);
-        let key = route.and_then(|route| self.key(route, fields));
+        let key = route.map_err(|refusal| self.unsaid(refusal)).and_then(|route| self.key(route, fields));
         let directives = || match fields.directed {
             true => directives::read(request.headers(), policy.obey_no_cache),
             false => Directives::default(),
@@ -164,7 +165,29 @@ impl Parts {
         (label, key.map(|key| (key, directives())))
     }
 
+    /// A refusal that repeats nothing with a key in it.
+    fn unsaid(&self, refusal: Refusal) -> Refusal {
+        match self.credentials.occur_in(refusal.detail.as_bytes()) {
+            true => Refusal { detail: refusal.code.title().into(), ..refusal },
+            false => refusal,
+        }
+    }
+
     fn key(&self, route: Route, fields: &Fields<'_>) -> Result<CacheKey, Refusal> {
+        // It would be logged, shown, and kept under its name.
+        if let Resource::Call(id, _) = &route.resource
+            && self.credentials.occur_in(id.as_str().as_bytes())
+        {
+            return Err(Refusal::new(ErrorCode::InvalidCallId, CallId::NO_KEY));
+        }
+        if let Resource::Call(_, Some(query)) | Resource::List(Some(query)) = &route.resource
+            && self.credentials.occur_in(query.as_bytes())
+        {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "the query holds a key of the gateway's own",
+            ));
+        }
         let workspace = self.credentials.select(fields.workspace.map(HeaderValue::as_bytes));
         let Some(workspace) = workspace else {
             let detail =
@@ -218,7 +241,7 @@ impl Parts {
         let took = visit.started.elapsed();
         let (label, status) = (what.outcome.label(), response.status());
         self.metrics.request(visit.label, label, status, took);
-        let over = Over { head, visit, what, status: status.as_u16(), took };
+        let over = Over { head, visit, what, status: status.as_u16(), took, credentials: &self.credentials };
         if self.latest.wants(label, visit.started) {
             self.latest.note(over.noted());
         }
@@ -284,7 +307,14 @@ impl Drop for Departure<'_> {
             self.endpoint.metrics.request(visit.label, CacheLabel::None, status, took);
             self.endpoint.export(self.head, &visit, status, &what, &visit.trace.request_id);
         }
-        let over = Over { head: self.head, visit: &visit, what: &what, status: CLIENT_CLOSED_REQUEST, took };
+        let over = Over {
+            head: self.head,
+            visit: &visit,
+            what: &what,
+            status: CLIENT_CLOSED_REQUEST,
+            took,
+            credentials: &self.endpoint.credentials,
+        };
         self.endpoint.latest.note(over.noted());
         over.log(0, &visit.trace.request_id);
     }

@@ -9,7 +9,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use http::HeaderValue;
@@ -85,6 +88,8 @@ pub struct Credentials {
     groups: Groups,
     /// Keys that were replaced. Who sent a request with one holds it until the answer is there.
     retired: Mutex<Vec<Weak<ApiKey>>>,
+    /// No key that there ever was stands in fewer bytes.
+    searched_from: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -126,7 +131,7 @@ impl Credentials {
             return Err(OpenError::Count);
         }
         let mut slots: Vec<Slot> = Vec::with_capacity(workspaces.len());
-        let groups = Groups::default();
+        let (groups, mut searched_from) = (Groups::default(), usize::MAX);
         for WorkspaceSettings { name, workspace_id, source, requests_per_minute } in workspaces {
             let id =
                 is_workspace_id(&workspace_id).then(|| HeaderValue::from_str(&workspace_id).ok()).flatten();
@@ -143,11 +148,13 @@ impl Credentials {
                     Err(error) => return Err(OpenError::Key { workspace: name, error }),
                 },
             };
+            searched_from = searched_from.min(key.searched_from());
             let group = groups.begin(&key, requests_per_minute);
             slots.push(Slot { name, workspace_id, source, held: RwLock::new(Held { key, group }), looks });
         }
         let places = Arc::new(Semaphore::new(looks::MOST_AT_ONCE));
-        Ok(Self { slots, files, places, trusted_dirs, groups, retired: Mutex::default() })
+        let (retired, searched_from) = (Mutex::default(), AtomicUsize::new(searched_from));
+        Ok(Self { slots, files, places, trusted_dirs, groups, retired, searched_from })
     }
 
     /// The workspace that a request is for: the one whose id its `x-workspace-id` gives, the first one where it gives
@@ -191,6 +198,28 @@ impl Credentials {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         keys.extend(retired.iter().filter_map(Weak::upgrade));
         keys
+    }
+
+    /// Whether one of these keys stands somewhere in what a caller sent: then it is neither logged, shown nor answered.
+    /// Costs next to nothing where the bytes are fewer than those of any key, as an id's are.
+    #[must_use]
+    pub fn occur_in(&self, bytes: &[u8]) -> bool {
+        if bytes.len() < self.searched_from.load(Relaxed) {
+            return false;
+        }
+        let held =
+            |slot: &Slot| slot.held.read().unwrap_or_else(PoisonError::into_inner).key.occurs_in(bytes);
+        // After those in use, as in `keys`.
+        self.slots.iter().any(held) || {
+            let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            retired.iter().filter_map(Weak::upgrade).any(|key| key.occurs_in(bytes))
+        }
+    }
+
+    /// A caller's field, unless one of these keys stands in it.
+    #[must_use]
+    pub fn free_of<'a>(&self, value: Option<&'a HeaderValue>) -> Option<&'a HeaderValue> {
+        value.filter(|value| !self.occur_in(value.as_bytes()))
     }
 
     /// The value of `x-workspace-id`.

@@ -10,6 +10,7 @@
 
 mod access;
 mod admin_cache;
+mod canary;
 mod classes;
 mod commands;
 mod crowds;

@@ -33,6 +33,15 @@ pub(super) enum Listed {
     Bad(Box<str>),
 }
 
+impl Listed {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Call(id) => id.as_str(),
+            Self::Bad(text) => text,
+        }
+    }
+}
+
 impl List {
     /// How many elements there are.
     pub(super) fn len(&self) -> usize {

@@ -19,11 +19,12 @@ use super::{
 };
 use crate::{
     admin::Parts,
-    call::{CacheKey, CallId, Resource, WorkspaceIndex},
+    call::{CacheKey, Resource, WorkspaceIndex},
     downstream::socket::Peer,
     lookup::{Answer, Ask, Content, Directives, Lookup},
     outcome::{ErrorCode, Outcome},
     trace::Trace,
+    upstream::credentials::Credentials,
 };
 
 /// Calls that are asked for at once. More would only wait side by side: it is the budget that sets the pace.
@@ -35,6 +36,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// A list to be warmed.
 pub(super) struct Work {
     lookup: Arc<Lookup>,
+    credentials: Arc<Credentials>,
     workspace: WorkspaceIndex,
     /// The workspace's.
     name: String,
@@ -45,12 +47,13 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(parts: &Parts, workspace: WorkspaceIndex, list: List, peer: Peer) -> Self {
         let name = parts.credentials.name(workspace).to_owned();
-        Self { lookup: Arc::clone(&parts.lookup), workspace, name, list, peer }
+        let (lookup, credentials) = (Arc::clone(&parts.lookup), Arc::clone(&parts.credentials));
+        Self { lookup, credentials, workspace, name, list, peer }
     }
 
     /// Does it, and tells how it goes.
     pub(super) async fn run(self, lines: mpsc::Sender<Bytes>) {
-        let Self { lookup, workspace, name, list, peer } = self;
+        let Self { lookup, credentials, workspace, name, list, peer } = self;
         let (total, version) = (list.len(), list.version);
         tracing::info!(%peer, workspace = name, total, "warming a list of calls");
         let began = Instant::now();
@@ -70,7 +73,12 @@ impl Work {
                 (listed, end)
             }
         };
-        let mut under_way = stream::iter(list.iter()).map(one).buffer_unordered(TOGETHER);
+        // A key is asked for as little as what is no id, and repeated not even in part.
+        let without_keys = |listed: Listed| match credentials.occur_in(listed.as_str().as_bytes()) {
+            true => Listed::Bad(Box::default()),
+            false => listed,
+        };
+        let mut under_way = stream::iter(list.iter()).map(without_keys).map(one).buffer_unordered(TOGETHER);
         while reader {
             let next = tokio::select! {
                 biased;
@@ -87,10 +95,7 @@ impl Work {
             let Some((listed, end)) = next else { break };
             last.done += 1;
             last.sums.count(end.result);
-            let id = match &listed {
-                Listed::Call(id) => CallId::as_str(id),
-                Listed::Bad(text) => text,
-            };
+            let id = listed.as_str();
             let eta_seconds = eta(began.elapsed(), last.done, total);
             let done = Done { id, end, done: last.done, total, eta_seconds };
             reader = lines.send(lines::line(&done)).await.is_ok();

@@ -50,6 +50,11 @@ impl ApiKey {
         value
     }
 
+    /// How many bytes have to be there for the key to stand among them; `usize::MAX` where it is not searched for.
+    pub(super) fn searched_from(&self) -> usize {
+        if self.0.len() < Self::MIN_SEARCHED { usize::MAX } else { self.0.len() }
+    }
+
     /// Whether the key stands somewhere in `bytes`. Keys below [`Self::MIN_SEARCHED`] never do.
     #[must_use]
     pub fn occurs_in(&self, bytes: &[u8]) -> bool {

@@ -10,7 +10,7 @@
 //! are touched on threads of their own, one for a workspace at the most; and that nobody waits for one that hangs.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -178,6 +178,7 @@ impl Credentials {
             retired.retain(|key| key.strong_count() > 0);
             retired.push(Arc::downgrade(&held.key));
         }
+        self.searched_from.fetch_min(new.searched_from(), Relaxed);
         let group = self.groups.take_over(&new, usize::from(workspace.0));
         *held = Held { key: Arc::new(new), group };
         true

@@ -228,3 +228,35 @@ async fn a_replaced_key_is_looked_for_until_nobody_waits_for_an_answer_to_it() {
     drop(under_way);
     assert_eq!(looked_for(), [false, true]);
 }
+
+#[tokio::test]
+async fn a_key_is_found_wherever_a_caller_puts_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("key");
+    put(&path, "key-before-rotation");
+    let all = vec![
+        workspace("w", KeySource::File(path.clone()), None),
+        workspace("x", inline("another-longer-key-beside-it"), None),
+        workspace("y", inline("tiny"), None),
+    ];
+    let credentials = open(all);
+    let found = |text: &str| credentials.occur_in(text.as_bytes());
+    for text in ["key-before-rotation", "a-key-before-rotation-b", "x another-longer-key-beside-it"] {
+        assert!(found(text), "{text}");
+    }
+    for text in
+        ["", "key-before-rotatio", "KEY-BEFORE-ROTATION", "key-before_rotation", "a tiny one", "key-new"]
+    {
+        assert!(!found(text), "{text}");
+    }
+    let under_way = credentials.key(WorkspaceIndex(0));
+    swap(&path, "key-new");
+    credentials.refresh(WorkspaceIndex(0)).await;
+    assert!(found("key-new") && found("key-before-rotation"), "a shorter one, and the last one");
+    drop(under_way);
+    assert!(found("key-new") && !found("key-before-rotation"));
+    let (ours, theirs) = (HeaderValue::from_static("a key-new b"), HeaderValue::from_static("theirs"));
+    assert_eq!(credentials.free_of(Some(&ours)), None);
+    assert_eq!(credentials.free_of(Some(&theirs)), Some(&theirs));
+    assert_eq!(credentials.free_of(None), None);
+}

@@ -18,6 +18,7 @@ use crate::{
     downstream::{
         BindAddress, Limits, accept,
         handler::{self, Internal},
+        line_limit::LineLimit,
         listener::{Handed, Listener, LocalAddress},
         sampler::Sampler,
         stage::Stage,
@@ -202,6 +203,7 @@ impl App {
             metrics,
             latest,
             hits,
+            turned_away: LineLimit::new(),
             spans,
             vendor: vendors_origin,
         });

@@ -17,7 +17,7 @@ use crate::{
         RouteLabel,
         latest::{self, millis},
     },
-    outcome::{Outcome, Refusal},
+    outcome::{Fetched, Outcome, Refusal},
     trace::{Sampled, Trace},
     upstream::credentials::Credentials,
 };
@@ -74,6 +74,15 @@ impl What<'_> {
     }
 }
 
+/// Writes the line for those that were left out.
+pub(super) fn log_left_out(requests: u64) {
+    tracing::warn!(
+        target: "callgate::access",
+        left_out = requests,
+        "requests that were turned away have no line of their own: they were too many"
+    );
+}
+
 /// A request that is over.
 pub(super) struct Over<'a> {
     pub(super) head: &'a request::Parts,
@@ -86,6 +95,16 @@ pub(super) struct Over<'a> {
 }
 
 impl Over<'_> {
+    /// Whether it cost the vendor nothing and its caller next to nothing: refused before the lookup, left before the
+    /// answer, or told that the vendor is not to be asked. Such can come in any number.
+    pub(super) fn is_cheap(&self) -> bool {
+        let unanswered = match self.what.outcome {
+            Outcome::NotAsked | Outcome::Forwarded { result: Fetched::Failed(_), .. } => true,
+            Outcome::Hit { .. } | Outcome::StaleIfError { .. } | Outcome::Forwarded { .. } => false,
+        };
+        unanswered && self.what.timing.upstream.is_none()
+    }
+
     /// As the status page shows it.
     #[cold]
     pub(super) fn noted(&self) -> latest::Request {

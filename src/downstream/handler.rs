@@ -13,11 +13,13 @@ use tokio::time::Instant;
 
 use super::{
     AllowedHosts,
-    access::{Over, Visit, What},
+    access::{self, Over, Visit, What},
     connection::Handler,
     directives,
     fields::Fields,
-    guard, prefer, problem,
+    guard,
+    line_limit::LineLimit,
+    prefer, problem,
     reply::{self, Conditions},
     route::{self, QueryRules, Route},
     sampler::Sampler,
@@ -61,6 +63,8 @@ pub struct Parts {
     pub latest: Arc<Latest>,
     /// `log.hits`: the share of hits that get a line.
     pub hits: Arc<Sampler>,
+    /// How many of those that are turned away get one.
+    pub turned_away: LineLimit,
     /// Where spans go, if anywhere.
     pub spans: Option<Spans>,
     /// Where the vendor is, as spans say it.
@@ -247,7 +251,7 @@ impl Parts {
         }
         if label != CacheLabel::Hit || self.hits.picks() {
             let bytes = if head.method == Method::HEAD { 0 } else { response.body().len() };
-            over.log(bytes, request_id(&response));
+            self.log(&over, bytes, request_id(&response));
         }
         if visit.sampled.is_some() {
             self.export(head, visit, status, what, request_id(&response));
@@ -262,6 +266,17 @@ fn request_id(response: &Response<Bytes>) -> &HeaderValue {
 }
 
 impl Parts {
+    /// Writes the line of a request that gets one.
+    fn log(&self, over: &Over<'_>, bytes: usize, request_id: &HeaderValue) {
+        let now = Instant::now();
+        if let Some(left_out) = self.turned_away.left_out(now) {
+            access::log_left_out(left_out);
+        }
+        if !over.is_cheap() || self.turned_away.admits(now) {
+            over.log(bytes, request_id);
+        }
+    }
+
     /// Hands the spans of a request to the collector, where there is one and the caller samples the trace.
     fn export(
         &self,
@@ -291,6 +306,14 @@ impl Parts {
     }
 }
 
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(left_out) = self.turned_away.left_out_at_last() {
+            access::log_left_out(left_out);
+        }
+    }
+}
+
 /// Writes a caller down who leaves before the answer.
 struct Departure<'a> {
     endpoint: &'a Parts,
@@ -316,6 +339,6 @@ impl Drop for Departure<'_> {
             credentials: &self.endpoint.credentials,
         };
         self.endpoint.latest.note(over.noted());
-        over.log(0, &visit.trace.request_id);
+        self.endpoint.log(&over, 0, &visit.trace.request_id);
     }
 }

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod handler;
 mod heads;
 mod host;
+pub mod line_limit;
 mod list;
 pub mod listener;
 pub mod prefer;

@@ -6,7 +6,8 @@
 //! sent to the vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
 //! many callers at once, `sockets` about where it listens, `admin_cache` and `status` about what operators see and forget, `warm`
 //! about what they have fetched ahead of need, `access` about the log of requests, `ending`, `secrets`, `commands`,
-//! `warm_command` and `doctor` about the program itself.
+//! `warm_command` and `doctor` about the program itself. `framing`, `syntax`, `targets`, `variants`, `pages` and `canary`
+//! are callers who mean harm: see `SECURITY.md`.
 
 mod access;
 mod admin_cache;
@@ -18,11 +19,13 @@ mod directives;
 mod doctor;
 mod door;
 mod ending;
+mod framing;
 mod headers;
 mod kept;
 mod limited;
 mod lists;
 mod onward;
+mod pages;
 mod passed;
 mod pool;
 pub(crate) mod program;
@@ -36,8 +39,11 @@ mod shifted;
 mod sockets;
 mod stale;
 mod status;
+mod syntax;
+mod targets;
 mod tls;
 mod unreachable;
+mod variants;
 pub(crate) mod vendor;
 mod warm;
 mod warm_command;

@@ -99,6 +99,19 @@ async fn a_reader_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
 }
 
 #[tokio::test]
+async fn a_caller_that_asks_on_and_on_and_reads_nothing_is_cut() {
+    let endpoint =
+        Endpoint::start(Limits { write_timeout: 5 * SHORT, max_requests: 1 << 30, ..roomy() }).await;
+    let mut stream = endpoint.connect().await;
+    let many = GET.repeat(1_000);
+    within(async { while stream.write_all(&many).await.is_ok() {} }).await;
+    while endpoint.open() > 0 {
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    assert_eq!(ask(&mut endpoint.connect().await, GET).await.1, b"hello");
+}
+
+#[tokio::test]
 async fn a_caller_that_hangs_up_ends_what_it_asked_for() {
     let endpoint = Endpoint::start(roomy()).await;
     let mut stream = endpoint.connect().await;

@@ -6,8 +6,8 @@
 //! sent to the vendor, `limited` about its 429, `rotation` about keys that change, `reload` about settings that do, `crowds` about
 //! many callers at once, `sockets` about where it listens, `admin_cache` and `status` about what operators see and forget, `warm`
 //! about what they have fetched ahead of need, `access` about the log of requests, `ending`, `secrets`, `commands`,
-//! `warm_command` and `doctor` about the program itself. `framing`, `syntax`, `targets`, `variants`, `pages` and `canary`
-//! are callers who mean harm: see `SECURITY.md`.
+//! `warm_command` and `doctor` about the program itself. `framing`, `syntax`, `targets`, `variants`, `pages`, `canary`,
+//! `shed` and `flood` are callers who mean harm: see `SECURITY.md`.
 
 mod access;
 mod admin_cache;
@@ -19,6 +19,7 @@ mod directives;
 mod doctor;
 mod door;
 mod ending;
+mod flood;
 mod framing;
 mod headers;
 mod kept;
@@ -35,6 +36,7 @@ mod reload;
 mod rotation;
 mod routes;
 mod secrets;
+mod shed;
 mod shifted;
 mod sockets;
 mod stale;

@@ -100,3 +100,25 @@ async fn draining_sends_goaway_and_lets_a_stream_finish() {
     let _ = within(connection).await.expect("no panic");
     endpoint.ended().await;
 }
+
+#[tokio::test]
+async fn frames_that_ask_for_nothing_do_not_keep_a_connection_open() {
+    let endpoint = Endpoint::start(Limits { http2: true, header_timeout: 2 * SHORT, ..roomy() }).await;
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0callgate";
+    let (mut read, mut write) = endpoint.connect().await.into_split();
+    within(write.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS].concat())).await.expect("sent");
+    // Every one of them is answered, and the answers are taken.
+    let taking = tokio::spawn(async move { while read.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {} });
+    let flood = [SETTINGS, PING].concat().repeat(10);
+    let sending = async {
+        while write.write_all(&flood).await.is_ok() {
+            tokio::time::sleep(SHORT / 30).await;
+        }
+    };
+    within(sending).await;
+    within(taking).await.expect("no panic");
+    while endpoint.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+}

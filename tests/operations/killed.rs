@@ -30,7 +30,7 @@ use crate::{
 const KILLS: usize = 20;
 
 /// Fewer than the callers would have, so that it is met.
-const BUDGET: usize = 150;
+const BUDGET: usize = 100;
 
 /// Calls that new ones are asked for in each round.
 const NEW: usize = 12;

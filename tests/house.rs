@@ -108,6 +108,29 @@ fn every_file_opens_by_saying_what_it_is_for() {
 }
 
 #[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).expect("the page");
+    let code: String = ["src", "tests"].map(sources).concat().into_iter().map(|(_, text)| text).collect();
+    let is_test = |word: &str| {
+        word.matches('_').count() > 2
+            && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    let words: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    assert!(words.iter().filter(|word| is_test(word)).count() > 100);
+    complain(words.into_iter().filter_map(|word| {
+        let missing = match word {
+            path if path.ends_with(".rs") => {
+                !(root.join(path).exists() || root.join("tests").join(path).exists())
+            }
+            name if is_test(name) => !code.contains(&format!("fn {name}(")),
+            _ => false,
+        };
+        missing.then(|| format!("SECURITY.md names {word}, which is not there"))
+    }));
+}
+
+#[test]
 fn no_file_is_too_long_to_be_read_in_one_go() {
     let all = ["src", "tests", "benches", "proofs", "fuzz/src", "fuzz/fuzz_targets"].map(sources).concat();
     complain(all.iter().filter_map(|(file, text)| {

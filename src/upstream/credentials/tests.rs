@@ -245,7 +245,7 @@ async fn a_key_is_found_wherever_a_caller_puts_it() {
         assert!(found(text), "{text}");
     }
     for text in
-        ["", "key-before-rotatio", "KEY-BEFORE-ROTATION", "key-before_rotation", "a tiny one", "key-new"]
+        ["", "key-before-rota", "KEY-BEFORE-ROTATION", "key-before_rotation", "a tiny one", "key-new"]
     {
         assert!(!found(text), "{text}");
     }

@@ -268,7 +268,7 @@ fn request_id(response: &Response<Bytes>) -> &HeaderValue {
 impl Parts {
     /// Writes the line of a request that gets one.
     fn log(&self, over: &Over<'_>, bytes: usize, request_id: &HeaderValue) {
-        let now = Instant::now();
+        let now = over.visit.started + over.took;
         if let Some(left_out) = self.turned_away.left_out(now) {
             access::log_left_out(left_out);
         }

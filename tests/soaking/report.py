@@ -54,7 +54,8 @@ class Report:
         sum_of = sum(tally.kinds.values())
         parts = [
             "# A soak",
-            f"`tests/soak {run.minutes:g} --seed {run.seed}` with {run.version}"
+            f"`tests/soak {run.minutes:g} --seed {run.seed}"
+            f"{'' if run.usual else f' --budget {run.budget}'}` with {run.version}"
             f"{' (debug build)' if run.debug else ''}, {run.day}: gateway with disk and Redis before a sandbox with "
             f"every fault at once, dashboards, pollers and a scanner, and all programs killed by turns. "
             f"**{sum_of} violated invariant{'' if sum_of == 1 else 's'}.**",
@@ -115,7 +116,7 @@ class Report:
     def vendor(self):
         run = self.run
         weathers = collections.Counter(life.weather for life in run.sandbox.lives)
-        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s where {run.budget} may be. "
+        return (f"{run.vendor.requests:,} requests, at most {run.vendor.busiest} in any 60 s of {run.budget}. "
                 f"Its answers: {listing(run.tally.counts['vendor'])}. Its lives by their weather: {listing(weathers)}.")
 
     def level(self):

@@ -177,6 +177,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "one_connection_and_two_who_want_it", play: permits::one_connection, small: true },
     Proof { name: "after_a_pause_all_follow_the_one_ahead", play: permits::probes, small: false },
     Proof { name: "no_minute_holds_more_than_the_limit", play: permits::minutes, small: false },
+    Proof { name: "what_one_replica_gives_back_reaches_the_other", play: permits::window, small: false },
     Proof { name: "replicas_together_hold_to_one_limit", play: permits::replicas, small: false },
 ];
 

@@ -312,6 +312,43 @@ pub(crate) fn minutes() {
     });
 }
 
+/// Two gates that have just met at one window. Time stands, so what one gives back has to reach those who wait at the other.
+pub(crate) fn window() {
+    let begin = || {
+        let (server, vendor) = (Server::new(), Arc::<Vendor>::default());
+        let terms = Terms { limit: 1 + choose(2) as u32, reserve: 0, connections: 4, queue: 100 };
+        let both = [(); 2].map(|()| {
+            let line: Arc<dyn Window> = server.line(together(2));
+            World::new(terms, Ties { window: Some(line), journal: None }, &vendor)
+        });
+        for world in &both {
+            let attending = Arc::clone(&world.gate);
+            spawn_for_ever(async move { attending.attend().await });
+            let askers = [(); 2].map(|()| {
+                let world = Arc::clone(world);
+                spawn(async move {
+                    let permit =
+                        world.ask(Lane::Lookup, 10 * MINUTE).await.expect("nothing stands in the way");
+                    pause().await;
+                    drop(permit);
+                })
+            });
+            if choose(2) == 0 {
+                spawn(async move {
+                    pause().await;
+                    askers[0].abort();
+                });
+            }
+        }
+        both
+    };
+    play(Time::Stands, begin, |both| {
+        for world in both {
+            assert_eq!(world.gate.keys(Instant::now())[0].waiting, 0, "a place in the queue was kept");
+        }
+    });
+}
+
 /// Two gates and one window that says no.
 pub(crate) fn replicas() {
     let begin = || {

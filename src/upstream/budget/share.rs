@@ -118,6 +118,11 @@ impl Share {
         }
     }
 
+    /// What Redis last said is left, where it said so after this.
+    pub(super) fn left_after(&self, word: Left) -> Option<usize> {
+        self.heard.filter(|heard| heard.left.at > word.at).map(|heard| heard.left.slots)
+    }
+
     /// Something that Redis said was not heard: until it says more, nothing is left.
     pub(super) fn missed(&mut self, now: Instant) {
         if let Some(heard) = &mut self.heard {

@@ -89,7 +89,11 @@ impl Gate {
             Taken::Full(wait, left) => {
                 if together {
                     key.share.heard(left, key.log.used(now).saturating_sub(key.asking + 1), now);
-                    key.full[usize::from(lane != Lane::Lookup)] = Some(now + wait);
+                    let reserve = if lane == Lane::Lookup { 0 } else { key.reserve };
+                    // What came free since may have been said before this was: nobody would say it again.
+                    if key.share.left_after(left).is_none_or(|slots| slots <= reserve) {
+                        key.full[usize::from(lane != Lane::Lookup)] = Some(now + wait);
+                    }
                 }
             }
             Taken::Paused(wait) => key.pause.hold(now + wait),

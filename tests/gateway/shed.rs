@@ -129,7 +129,9 @@ async fn ten_thousand_who_wait_for_one_call_are_one_request() {
     world.vendor.release();
     let mut collapsed = 0;
     for answer in answers {
-        let response = within(answer).await.expect("no panic").expect("answered");
+        // Ten thousand are worth some patience with a machine that has other work.
+        let response = timeout(Duration::from_secs(180), answer).await.expect("in time");
+        let response = response.expect("no panic").expect("answered");
         assert_eq!(response.status(), 200);
         let cache = response.headers()["cache-status"].to_str().expect("text").to_owned();
         collapsed += usize::from(cache.ends_with("; collapsed"));

@@ -28,7 +28,7 @@ fn plainly(fields: &[(header::HeaderName, Vec<u8>)], obey: bool) -> Directives {
     let has = |directive: &str| given.iter().any(|one| *one == directive.as_bytes());
     let keep_nothing = obey && has("no-store");
     let anew = has("no-cache") || has("max-age=0") || has("max-age=\"0\"");
-    let pragma = of(header::PRAGMA).next().is_some_and(|value| value.to_ascii_lowercase() == b"no-cache");
+    let pragma = of(header::PRAGMA).next().is_some_and(|value| value.eq_ignore_ascii_case(b"no-cache"));
     let only_pragma = of(header::CACHE_CONTROL).next().is_none() && pragma;
     Directives {
         fetch_anew: keep_nothing || (obey && (anew || only_pragma)),

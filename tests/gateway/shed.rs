@@ -5,7 +5,7 @@ use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     net::TcpStream,
-    time::{Duration, Instant},
+    time::{Duration, Instant, timeout},
 };
 
 use super::{

@@ -244,8 +244,7 @@ async fn a_key_is_found_wherever_a_caller_puts_it() {
     for text in ["key-before-rotation", "a-key-before-rotation-b", "x another-longer-key-beside-it"] {
         assert!(found(text), "{text}");
     }
-    for text in
-        ["", "key-before-rota", "KEY-BEFORE-ROTATION", "key-before_rotation", "a tiny one", "key-new"]
+    for text in ["", "key-before-rota", "KEY-BEFORE-ROTATION", "key-before_rotation", "a tiny one", "key-new"]
     {
         assert!(!found(text), "{text}");
     }

@@ -4,7 +4,7 @@ HIT = ("a hit executes twice what bare hyper does (ARCHITECTURE.md, *What a hit 
        " written and copied by the kernel where the reference has four; it would take a server that sends a prepared"
        " head as it lies, which hyper does not")
 MACHINE = "this machine's wake-ups are slow: compare what HAProxy and nginx add to the same in the tables"
-MISS = ("a miss executes 98,000 instructions: a third of them the exchange with the vendor, of which hyper-util's pool"
+MISS = ("a miss executes 99,000 instructions: a third of them the exchange with the vendor, of which hyper-util's pool"
         " takes a third, a seventh the reader of the record; it would take a pool of our own. " + MACHINE[0].upper()
         + MACHINE[1:])
 STAMPEDE = ("500 callers at the vendor itself, with nothing in between, take 10 ms more than it does; what the gateway"

@@ -33,7 +33,7 @@
 //! - [`outcome`]: the words that header, log and metric share. [`call`]: ids and keys.
 //! - [`clock`] and [`trace`]: the time of day, and who asks whom.
 //! - [`secret_file`]: reads a file with a secret in it, and refuses one that everybody can read. [`trust`]: whose
-//!   certificates are believed. [`causes`]: an error and what it came of, in one line. [`hex`]: digits. [`line`]: the
+//!   certificates are believed. [`causes`]: an error and what it came of, in one line. [`hex`]: digits. [`mod@line`]: the
 //!   text of a field.
 //!
 //! Beside that order stand [`settings`], which reads files and environment into the parts' own settings types,

@@ -6,7 +6,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | [`CLEAR`] or [`SEALED`] |
+//! | 1 | `CLEAR` or `SEALED` |
 //! | 8 | when it was last used, Unix milliseconds; not in the checksum, for it changes alone |
 //! | 8 | when it is of no more use, even stale, Unix milliseconds; in the checksum |
 //! | 8 | XXH3 of the key, the end of use and the rest, as it stands here |

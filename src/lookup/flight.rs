@@ -22,7 +22,8 @@ use tokio::sync::{Notify, watch};
 
 /// The flights under way.
 pub struct Flights<K, L> {
-    // Only misses come here, a few a second at the vendor's pace, and the lock is held for a look into the map.
+    // Only misses come here, a few a second at the vendor's pace, and the lock is held for a look into the map; by a
+    // purge also while those that it marks finish what they are just keeping, which with Redis is a copy of each body.
     aloft: Arc<Mutex<Aloft<K, L>>>,
 }
 

@@ -50,7 +50,7 @@ const FIELDS: [&str; 13] = [
 ];
 
 /// Longer than anything here takes, unless it hangs.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     timeout(LONG, future).await.expect("in time")

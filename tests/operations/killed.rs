@@ -109,6 +109,15 @@ async fn twenty_kills_under_load_lose_nothing_show_nothing_wrong_and_overspend_n
             }
         })
         .await;
+        // Every other time only when something new is on disk, which is written within a second.
+        within(async {
+            while round % 2 == 0 && load.limited.load(Relaxed) == 0 {
+                if gateway.counts().await["entries"].is_some_and(|entries| entries > held) {
+                    break;
+                }
+            }
+        })
+        .await;
         known = gateway.counts().await["entries"].expect("the tier is on");
         gateway.kill();
         load.over.store(true, Relaxed);
@@ -124,5 +133,5 @@ async fn twenty_kills_under_load_lose_nothing_show_nothing_wrong_and_overspend_n
     };
     let most = asked.iter().map(|at| within_a_minute(*at)).max();
     assert!(most.is_some_and(|most| most <= BUDGET && most > BUDGET / 2), "{most:?} in a minute");
-    assert!(limited > 0 && known as usize > BUDGET / 2, "{limited} were turned away, {known} kept");
+    assert!(limited > 0 && known as usize >= NEW, "{limited} were turned away, {known} kept");
 }
